@@ -1,0 +1,200 @@
+"""Rewrite an expression as a rational function of independent positive generators.
+
+Square roots, exponentials, logarithms, π, undefined functions and their derivatives each become a generator. A root
+of an irreducible factor f is a generator g with the relation gᵠ = f; everything else is free. An expression whose
+image is zero modulo the relations is zero; that direction needs no independence. The other direction is never
+concluded from a normal form: it takes a witness point (``zero.refute``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import sympy as sp
+from sympy.core.function import AppliedUndef
+
+
+class FloatInProof(ValueError):
+    """A float literal reached a proof; proofs are exact."""
+
+
+class NotRepresentable(ValueError):
+    """An expression outside the fragment that the decision procedure covers."""
+
+
+@dataclass
+class Generators:
+    """The generators met so far: free ones, and roots with their relation ``root**order == radicand``."""
+
+    free: dict[sp.Expr, sp.Symbol] = field(default_factory=dict)
+    roots: dict[tuple[sp.Expr, int], sp.Symbol] = field(default_factory=dict)
+    relations: list[tuple[sp.Symbol, int, sp.Expr]] = field(default_factory=list)
+
+    def atom(self, expr: sp.Expr) -> sp.Symbol:
+        """A free generator for an opaque expression."""
+        if expr not in self.free:
+            self.free[expr] = sp.Symbol(f"_g{len(self.free)}", positive=bool(expr.is_positive) or None, real=True)
+        return self.free[expr]
+
+    def root(self, radicand: sp.Expr, order: int) -> sp.Symbol:
+        """The positive ``order``-th root of ``radicand``."""
+        key = (radicand, order)
+        if key not in self.roots:
+            symbol = sp.Symbol(f"_r{len(self.roots)}", positive=True)
+            self.roots[key] = symbol
+            self.relations.append((symbol, order, radicand))
+        return self.roots[key]
+
+
+def reject_floats(expr: sp.Basic) -> None:
+    """Raise ``FloatInProof`` when a float hides in the expression."""
+    floats = expr.atoms(sp.Float)
+    if floats:
+        raise FloatInProof(f"float {sorted(map(str, floats))[0]} in {expr}: write it as a Rational")
+
+
+def rational_image(expr: sp.Expr, generators: Generators) -> sp.Expr:
+    """The expression with every non-rational part replaced by generators."""
+    reject_floats(expr)
+    return _image(sp.sympify(expr), generators, _orders(expr))
+
+
+def _orders(expr: sp.Expr) -> int:
+    """The least common denominator of all numeric exponents: one root order serves the whole expression."""
+    denominators = [int(power.exp.q) for power in expr.atoms(sp.Pow) if power.exp.is_Rational]
+    return int(sp.ilcm(1, *denominators)) if denominators else 1
+
+
+def _image(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
+    if expr.is_Rational or expr.is_Symbol:
+        return expr
+    if expr is sp.pi or expr is sp.E or isinstance(expr, AppliedUndef | sp.Derivative | sp.Subs):
+        return generators.atom(expr)
+    if isinstance(expr, sp.exp):
+        return _exponential(expr.args[0], generators)
+    if isinstance(expr, sp.log):
+        return _logarithm(expr.args[0], generators, order)
+    if isinstance(expr, sp.Add | sp.Mul):
+        return expr.func(*[_image(arg, generators, order) for arg in expr.args])
+    if isinstance(expr, sp.Pow):
+        return _power(expr, generators, order)
+    if isinstance(expr, sp.Function | sp.Sum | sp.Product | sp.Indexed | sp.Integral):
+        return generators.atom(expr)
+    raise NotRepresentable(f"{type(expr).__name__} is outside the decision procedure: {expr}")
+
+
+def _power(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
+    base, exponent = expr.as_base_exp()
+    if exponent.is_Integer:
+        return _image(base, generators, order) ** exponent
+    if exponent.is_Rational:
+        image = sp.together(_image(base, generators, order))
+        return _root_of(image, generators, order) ** (exponent * order)
+    split = exponent.as_independent(*exponent.free_symbols, as_Add=True)
+    if split[0] != 0 and split[0].is_Integer:
+        return _image(base, generators, order) ** split[0] * generators.atom(base ** split[1])
+    return generators.atom(expr)
+
+
+def _root_of(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
+    """The positive ``order``-th root of a positive rational function, factor by factor."""
+    numerator, denominator = sp.fraction(expr)
+    return _root_of_polynomial(numerator, generators, order) / _root_of_polynomial(denominator, generators, order)
+
+
+def _root_of_polynomial(poly: sp.Expr, generators: Generators, order: int) -> sp.Expr:
+    constant, factors = sp.factor_list(poly)
+    root, opaque = sp.Integer(1), sp.Integer(1)
+    for factor, power in factors:
+        if power % order == 0 and (order % 2 == 1 or _sign(factor) == 1 or power % (2 * order) == 0):
+            root *= factor ** (power // order)
+        elif (sign := _sign(factor)) == 0:
+            opaque *= factor**power
+        else:
+            constant *= sp.Integer(sign) ** power
+            root *= generators.root(sign * factor if sign < 0 else factor, order) ** power
+    return root * _root_of_constant(sp.Rational(constant), opaque, generators, order)
+
+
+def _root_of_constant(constant: sp.Rational, opaque: sp.Expr, generators: Generators, order: int) -> sp.Expr:
+    """Roots of the rational constant prime by prime; a factor of unknown sign keeps the constant's sign with it."""
+    root = sp.Integer(1)
+    if opaque != 1 or constant < 0:
+        opaque, constant = (opaque if constant > 0 else -opaque), abs(constant)
+        root *= generators.root(sp.expand(opaque), order)
+    for prime, power in [*sp.factorint(constant.p).items(), *((p, -k) for p, k in sp.factorint(constant.q).items())]:
+        quotient, remainder = divmod(power, order)
+        root *= sp.Integer(prime) ** quotient
+        if remainder:
+            root *= generators.root(sp.Integer(prime), order) ** remainder
+    return root
+
+
+def _sign(factor: sp.Expr) -> int:
+    """+1 or -1 where the sign of an irreducible factor is known on the whole domain, else 0."""
+    from derivations.kit.positive import known_sign
+
+    return known_sign(factor)
+
+
+def _exponential(argument: sp.Expr, generators: Generators) -> sp.Expr:
+    """exp of a sum of rational multiples of terms, as a product of generators exp(term)."""
+    image = sp.Integer(1)
+    for term in sp.Add.make_args(sp.expand(argument)):
+        coefficient, rest = term.as_coeff_Mul()
+        if isinstance(rest, sp.log) and coefficient.is_Integer:
+            image *= _image(rest.args[0], generators, 1) ** coefficient
+        elif coefficient.is_Rational:
+            image *= generators.atom(sp.exp(rest / coefficient.q)) ** coefficient.p
+        else:
+            image *= generators.atom(sp.exp(term))
+    return image
+
+
+def _logarithm(argument: sp.Expr, generators: Generators, order: int) -> sp.Expr:
+    """log of a product as the sum of logs of its irreducible factors."""
+    inner = Generators()
+    image = sp.together(sp.powsimp(_image(argument, inner, _orders(argument))))
+    if inner.roots or inner.free:
+        return _logarithm_of_powers(argument, generators, order)
+    numerator, denominator = sp.fraction(image)
+    return _log_of_polynomial(numerator, generators) - _log_of_polynomial(denominator, generators)
+
+
+def _logarithm_of_powers(argument: sp.Expr, generators: Generators, order: int) -> sp.Expr:
+    """log of a product with roots, exponentials or constants such as π in it."""
+    total = sp.Integer(0)
+    for factor in sp.Mul.make_args(argument):
+        base, exponent = factor.as_base_exp()
+        if isinstance(factor, sp.exp):
+            total += _image(factor.args[0], generators, order)
+        elif exponent != 1 and exponent.is_Rational and base.is_positive is not False:
+            total += exponent * _logarithm(base, generators, order)
+        elif base.is_Symbol or base.is_Number or not isinstance(base, sp.Mul | sp.Pow):
+            inner = Generators()
+            _image(base, inner, _orders(base))
+            total += generators.atom(sp.log(factor)) if inner.roots or inner.free else _logarithm(factor, generators, order)
+        else:
+            total += generators.atom(sp.log(factor))
+    return total
+
+
+def _log_of_polynomial(poly: sp.Expr, generators: Generators) -> sp.Expr:
+    constant, factors = sp.factor_list(poly)
+    total, opaque = sp.Integer(0), sp.Integer(1)
+    for factor, power in factors:
+        sign = _sign(factor)
+        if sign == 0:
+            opaque *= factor**power
+        else:
+            constant *= sp.Integer(sign) ** power
+            total += power * generators.atom(sp.log(sign * factor if sign > 0 else sp.expand(-factor)))
+    constant = sp.Rational(constant)
+    if opaque != 1 or constant < 0:
+        opaque, constant = (opaque if constant > 0 else -opaque), abs(constant)
+        total += generators.atom(sp.log(sp.expand(opaque)))
+    for prime, power in sp.factorint(constant.p).items():
+        total += power * generators.atom(sp.log(sp.Integer(prime)))
+    for prime, power in sp.factorint(constant.q).items():
+        total -= power * generators.atom(sp.log(sp.Integer(prime)))
+    return total

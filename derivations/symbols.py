@@ -1,0 +1,82 @@
+"""The symbols of every formula: name, domain, meaning, unit of time and LaTeX, decided once.
+
+Levels are independent: ``abar_t`` and its predecessor ``abar_prev`` (or any earlier level ``abar_s``) are free, while
+α_t = ᾱ_t/ᾱ_{t−1} and β_t = 1 − α_t follow from them (``WHERE``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import sympy as sp
+
+Domain = Literal["unit", "positive", "nonnegative", "real", "nonzero", "natural", "closed_unit"]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a symbol stands for, and where it may lie."""
+
+    domain: Domain
+    meaning: str
+    unit: str = ""
+    latex: str = ""
+
+
+MEANINGS: dict[sp.Symbol, Meaning] = {}
+
+_ASSUMPTIONS: dict[Domain, dict[str, bool]] = {
+    "unit": {"positive": True},
+    "closed_unit": {"nonnegative": True},
+    "positive": {"positive": True},
+    "nonnegative": {"nonnegative": True},
+    "real": {"real": True},
+    "nonzero": {"real": True, "nonzero": True},
+    "natural": {"integer": True, "positive": True},
+}
+
+
+def _symbol(name: str, domain: Domain, meaning: str, latex: str = "", unit: str = "") -> sp.Symbol:
+    symbol = sp.Symbol(name, **_ASSUMPTIONS[domain])
+    if symbol in MEANINGS:
+        raise ValueError(f"symbol {name!r} is declared twice")
+    MEANINGS[symbol] = Meaning(domain, meaning, unit, latex or name)
+    return symbol
+
+
+abar_t = _symbol("abar_t", "unit", "signal power kept at level t", r"\bar\alpha_t", "step t, 1..T")
+abar_prev = _symbol("abar_prev", "unit", "signal power kept at level t-1", r"\bar\alpha_{t-1}", "step t-1, 0..T-1")
+abar_s = _symbol("abar_s", "unit", "signal power kept at an earlier level s < t", r"\bar\alpha_s", "step s, 0..t-1")
+alpha_t = _symbol("alpha_t", "unit", "signal power kept by step t", r"\alpha_t", "step t, 1..T")
+beta_t = _symbol("beta_t", "unit", "noise power added by step t", r"\beta_t", "step t, 1..T")
+beta_tilde_t = _symbol("beta_tilde_t", "positive", "variance of the forward posterior", r"\tilde\beta_t", "step t, 1..T")
+sigma_t = _symbol("sigma_t", "positive", "standard deviation of a reverse step", r"\sigma_t", "step t, 1..T")
+eta = _symbol("eta", "closed_unit", "share of the DDPM standard deviation, 0 is deterministic", r"\eta")
+x_0 = _symbol("x_0", "real", "data", "x_0")
+x_t = _symbol("x_t", "real", "noised data at level t", "x_t")
+x_s = _symbol("x_s", "real", "noised data at level s", "x_s")
+x_prev = _symbol("x_prev", "real", "noised data at level t-1", "x_{t-1}")
+eps = _symbol("eps", "real", "noise in x_t (or its prediction)", r"\epsilon")
+z = _symbol("z", "real", "fresh standard normal noise", "z")
+v = _symbol("v", "real", "velocity of the angular parameterization", "v")
+score = _symbol("score", "real", "gradient of log density at x_t", r"\nabla_{x_t}\log q(x_t)")
+mu = _symbol("mu", "real", "posterior mean", r"\mu")
+t = _symbol("t", "natural", "step", "t", "1..T")
+T = _symbol("T", "natural", "number of steps", "T")
+s = _symbol("s", "natural", "earlier step", "s", "1..t")
+i = _symbol("i", "natural", "index of a product or sum", "i")
+n = _symbol("n", "natural", "number of steps skipped, or a dimension", "n")
+x = _symbol("x", "real", "a real number", "x")
+beta_1 = _symbol("beta_1", "unit", "first step variance", r"\beta_1")
+beta_T = _symbol("beta_T", "unit", "last step variance", r"\beta_T")
+
+WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
+    {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
+)
+"""Dependent symbols in terms of the independent levels; every proof runs after this substitution."""
+
+ORDER: tuple[tuple[sp.Symbol, sp.Symbol], ...] = ((abar_t, abar_prev), (abar_t, abar_s))
+"""Pairs (smaller, larger) that hold whenever both symbols occur: noise only grows with time."""
