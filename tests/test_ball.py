@@ -108,7 +108,7 @@ REFUSED = {
     "not float": (x, {x: 0.5}),
     "log.x. is not finite at 0": (sympy.log(x), {x: 0}),
     "not real": (sympy.sqrt(x), {x: -1}),
-    "the square root of .* is not real": (sympy.sqrt(-sympy.exp(x)), {x: 1}),
+    "exp.x.* is not real: its base is": (sympy.sqrt(-sympy.exp(x)), {x: 1}),
     "f is not known": (sympy.Function("f")(x), {x: 1}),
     "contains 0, so it has no relative radius": (NEARLY_ZERO, {x: 2, y: 6}),
     "no branch": (sympy.Piecewise((x, x > 3)), {x: 1}),

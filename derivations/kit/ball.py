@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import TypeAlias, TypeVar
 
 import sympy
@@ -75,7 +76,7 @@ def sign(expr: sympy.Basic | int, values: Values | None = None) -> int:
 def enclosure(expr: sympy.Basic | int, values: Values | None = None, bits: int = FIRST_BITS) -> arb:
     """Ball around the value of `expr` from one evaluation at `bits` of working precision."""
     with ctx.workprec(bits):
-        return arb(_Evaluator(values or {}, bits).number(sympy.sympify(expr)))
+        return arb(_number(sympy.sympify(expr), values or {}, bits))
 
 
 def certified(ball: arb, digits: int = 50) -> Certified:
@@ -86,13 +87,13 @@ def certified(ball: arb, digits: int = 50) -> Certified:
 
 def decimal(ball: arb, digits: int = 50) -> str:
     """Decimal of `digits` significant digits nearest to every number in the ball."""
-    low, high = _ends(ball)
+    low, high, exponent = _ends(ball)
     if low == high == 0:
         return "0"
     if low <= 0 <= high:
         raise UndecidedError(f"the ball {ball} contains 0, so it has no leading digit")
-    first, last = _round(low, digits), _round(high, digits)
-    if first != last:
+    first = _round(low, exponent, digits)
+    if low != high and first != _round(high, exponent, digits):
         raise UndecidedError(f"the ball {ball} does not decide {digits} digits")
     return first
 
@@ -108,10 +109,12 @@ def radius(value: str) -> str:
 
 def float64_hex(ball: arb) -> str:
     """The float64 nearest to every number in the ball, as float.hex writes it."""
-    low, high = (end.numerator / end.denominator for end in _ends(ball))
-    if low != high:
+    low, high, exponent = _ends(ball)
+    scale = (1 << max(exponent, 0), 1 << max(-exponent, 0))
+    nearest = low * scale[0] / scale[1]
+    if low != high and nearest != high * scale[0] / scale[1]:
         raise UndecidedError(f"the ball {ball} does not decide the nearest float64")
-    return low.hex()
+    return nearest.hex()
 
 
 def _adaptive(expr: sympy.Basic | int, values: Values | None, decide: Callable[[arb], T]) -> T:
@@ -127,7 +130,7 @@ def _adaptive(expr: sympy.Basic | int, values: Values | None, decide: Callable[[
 
 
 def _narrow(ball: arb, digits: int) -> arb:
-    low, high = _ends(ball)
+    low, high, _ = _ends(ball)
     if low < 0 < high:
         raise UndecidedError(f"the ball {ball} contains 0, so it has no relative radius")
     if low != high and (high - low) * 10**digits >= 2 * min(abs(low), abs(high)):
@@ -143,181 +146,241 @@ def _sign(ball: arb) -> int:
     return 1 if ball > 0 else -1
 
 
-def _ends(ball: arb) -> tuple[Fraction, Fraction]:
+def _ends(ball: arb) -> tuple[int, int, int]:
+    """Integers (low, high, exponent): the ball is [low, high] times 2^exponent."""
     if not ball.is_finite():
         raise BallError(f"the ball {ball} is not finite")
-    middle, width = _dyadic(ball.mid()), _dyadic(ball.rad())
-    return middle - width, middle + width
+    (middle, e), (width, f) = (tuple(map(int, end.man_exp())) for end in (ball.mid(), ball.rad()))
+    exponent = min(e, f) if width else e
+    middle, width = middle << (e - exponent), width << (f - exponent) if width else 0
+    return middle - width, middle + width, exponent
 
 
-def _dyadic(number: arb) -> Fraction:
-    mantissa, exponent = (int(part) for part in number.man_exp())
-    return Fraction(mantissa) * Fraction(2) ** exponent
-
-
-def _round(number: Fraction, digits: int) -> str:
-    """Scientific notation with `digits` significant digits, nearest, a tie to even, trailing zeros kept."""
-    size = abs(number)
-    exponent = len(str(size.numerator)) - len(str(size.denominator))
-    exponent -= size < Fraction(10) ** exponent
-    integer = round(size * Fraction(10) ** (digits - 1 - exponent))
-    if integer == 10**digits:
-        integer, exponent = 10 ** (digits - 1), exponent + 1
+def _round(number: int, exponent: int, digits: int) -> str:
+    """number * 2^exponent with `digits` significant digits, nearest, a tie to even, trailing zeros kept."""
+    size, minus = abs(number), "-" if number < 0 else ""
+    power = (size.bit_length() + exponent - 1) * 30103 // 100000  # of ten, or one below it
+    integer = _scaled(size, exponent, digits - 1 - power)
+    while integer >= 10**digits:
+        power += 1
+        integer = _scaled(size, exponent, digits - 1 - power)
     text = str(integer)
-    minus = "-" if number < 0 else ""
-    return f"{minus}{text[0]}.{text[1:]}e{exponent}" if digits > 1 else f"{minus}{text}e{exponent}"
+    return f"{minus}{text[0]}.{text[1:]}e{power}" if digits > 1 else f"{minus}{text}e{power}"
 
 
-class _Evaluator:
-    """One pass over an expression at one precision; equal subexpressions are evaluated once."""
+def _scaled(size: int, exponent: int, tens: int) -> int:
+    """size * 2^exponent * 10^tens rounded to the nearest integer, a tie to even."""
+    numerator = size * 10 ** max(tens, 0) << max(exponent, 0)
+    denominator = 10 ** max(-tens, 0) << max(-exponent, 0)
+    quotient, rest = divmod(numerator, denominator)
+    up = 2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1)
+    return quotient + 1 if up else quotient
+
+
+class _Point:
+    """The values and the precision at which a compiled expression is evaluated."""
+
+    __slots__ = ("bits", "numbers", "values")
 
     def __init__(self, values: Values, bits: int) -> None:
-        self.values = {sympy.sympify(key): value for key, value in values.items()}
-        self.bits = bits
-        self.seen: dict[sympy.Basic, Number] = {}
+        self.values, self.bits = values, bits
+        self.numbers: dict[sympy.Basic, Number] = {}
 
-    def number(self, expr: sympy.Basic) -> Number:
-        if expr not in self.seen:
-            result = self._value(self.values[expr]) if expr in self.values else self._visit(expr)
-            if isinstance(result, arb) and not result.is_finite():
-                raise UndecidedError(f"{expr} is not finite: its argument reaches the end of the domain")
-            self.seen[expr] = arb(result) if _huge(result) else result
-        return self.seen[expr]
+    def value(self, name: sympy.Basic) -> Number:
+        if name not in self.numbers:
+            self.numbers[name] = self._number(name)
+        return self.numbers[name]
 
-    def ball(self, expr: sympy.Basic) -> arb:
-        return arb(self.number(expr))
-
-    def _value(self, value: Value) -> Number:
-        if isinstance(value, bool | float | complex):
-            raise BallError(f"value {value!r}: give an int or a Fraction, not {type(value).__name__}")
-        if isinstance(value, int | Fraction):
+    def _number(self, name: sympy.Basic) -> Number:
+        if name not in self.values:
+            raise BallError(f"symbol {name} has no value")
+        value = self.values[name]
+        if isinstance(value, int | Fraction) and not isinstance(value, bool):
             return fmpq(value.numerator, value.denominator)
         if isinstance(value, sympy.Basic):
-            return _Evaluator({}, self.bits).number(value)
+            return _number(value, {}, self.bits)
         if callable(value):
             return arb(value(self.bits))
         raise BallError(f"value {value!r}: give an int or a Fraction, not {type(value).__name__}")
 
-    def _visit(self, expr: sympy.Basic) -> Number:
-        if isinstance(expr, sympy.Rational):
-            return fmpq(int(expr.p), int(expr.q))
-        if isinstance(expr, sympy.Float):
-            raise BallError(f"{expr} is a float: write a Rational")
-        if isinstance(expr, sympy.Symbol):
-            raise BallError(f"symbol {expr} has no value")
-        if isinstance(expr, sympy.Add):
-            return self._fold(expr, lambda a, b: a + b)
-        if isinstance(expr, sympy.Mul):
-            return self._fold(expr, lambda a, b: a * b)
-        if isinstance(expr, sympy.Pow):
-            return self._power(expr)
-        if isinstance(expr, sympy.Sum | sympy.Product):
-            return self._range(expr)
-        if isinstance(expr, sympy.Piecewise):
-            return self._piecewise(expr)
-        return self._function(expr)
 
-    def _fold(self, expr: sympy.Basic, combine: Callable[[Number, Number], Number]) -> Number:
-        result = self.number(expr.args[0])
-        for argument in expr.args[1:]:
-            result = combine(result, self.number(argument))
-        return result
+Compiled: TypeAlias = Callable[[_Point], Number]
 
-    def _power(self, expr: sympy.Basic) -> Number:
-        base, exponent = self.number(expr.args[0]), self.number(expr.args[1])
+
+def _number(expr: sympy.Basic, values: Values, bits: int) -> Number:
+    compound = {key: value for key, value in values.items() if not isinstance(key, sympy.Symbol)}
+    if compound:
+        names = {key: sympy.Symbol(f"[{key}]") for key in compound}
+        expr = expr.xreplace(names)
+        values = {names.get(key, key): value for key, value in values.items()}
+    return _compile(expr)(_Point(values, bits))
+
+
+@lru_cache(maxsize=1 << 16)
+def _compile(expr: sympy.Basic) -> Compiled:
+    """The expression as nested functions of the point; equal expressions are compiled once."""
+    for kind, build in BUILDERS:
+        if isinstance(expr, kind):
+            return build(expr)
+    if type(expr) in CONSTANTS:
+        constant = CONSTANTS[type(expr)]
+        return lambda point: constant()
+    if type(expr) in FUNCTIONS:
+        return _function(expr)
+    raise BallError(f"cannot evaluate {expr}: {type(expr).__name__} is not known to ball arithmetic")
+
+
+def _float(expr: sympy.Basic) -> Compiled:
+    raise BallError(f"{expr} is a float: write a Rational")
+
+
+def _rational(expr: sympy.Basic) -> Compiled:
+    number = fmpq(int(expr.p), int(expr.q))
+    return lambda point: number
+
+
+def _symbol(expr: sympy.Basic) -> Compiled:
+    return lambda point: point.value(expr)
+
+
+def _add(expr: sympy.Basic) -> Compiled:
+    first, *rest = [_compile(argument) for argument in expr.args]
+
+    def total(point: _Point) -> Number:
+        result = first(point)
+        for term in rest:
+            result = result + term(point)
+        return _bounded(result)
+
+    return total
+
+
+def _mul(expr: sympy.Basic) -> Compiled:
+    first, *rest = [_compile(argument) for argument in expr.args]
+
+    def product(point: _Point) -> Number:
+        result = first(point)
+        for factor in rest:
+            result = result * factor(point)
+        return _bounded(result)
+
+    return product
+
+
+def _power(expr: sympy.Basic) -> Compiled:
+    inner_base, inner_exponent = (_compile(argument) for argument in expr.args)
+
+    def power(point: _Point) -> Number:
+        base, exponent = inner_base(point), inner_exponent(point)
         if isinstance(base, fmpq) and base == 0:
-            return self._power_of_zero(expr, exponent)
+            return _power_of_zero(expr, exponent)
         if isinstance(exponent, fmpq) and exponent.q == 1:
-            return self._integer_power(expr, base, int(exponent.p))
-        if isinstance(base, fmpq) and base < 0:
+            return _integer_power(expr, base, int(exponent.p))
+        if base < 0:
             raise BallError(f"{expr} is not real: its base is {base}")
         if isinstance(exponent, fmpq) and exponent.q == 2:
-            return self._integer_power(expr, _square_root(base), int(exponent.p))
-        return (arb(base).log() * arb(exponent)).exp()
+            return _integer_power(expr, _square_root(base), int(exponent.p))
+        return _finite(expr, (arb(base).log() * arb(exponent)).exp(), [base, exponent])
 
-    def _power_of_zero(self, expr: sympy.Basic, exponent: Number) -> Number:
-        if _sign(arb(exponent)) > 0:
-            return fmpq(0)
-        if exponent == 0:
-            return fmpq(1)
-        raise BallError(f"division by zero: {expr.args[0]} is exactly 0 in {expr}")
+    return power
 
-    def _integer_power(self, expr: sympy.Basic, base: Number, exponent: int) -> Number:
-        if exponent >= 0:
-            return base**exponent
-        if isinstance(base, arb) and base.contains(0):
-            raise UndecidedError(f"division by a ball that contains 0: {expr.args[0]} = {base}")
-        return 1 / base**-exponent
 
-    def _range(self, expr: sympy.Sum | sympy.Product) -> Number:
-        body, (index, first, last) = expr.function, expr.limits[0]
-        if len(expr.limits) > 1:
-            raise BallError(f"{expr}: one index at a time")
-        low, high = self._integer(first), self._integer(last)
-        terms = [self._at(body, index, k) for k in range(low, high + 1)]
-        total: Number = fmpq(1 if isinstance(expr, sympy.Product) else 0)
-        for term in terms:
-            total = total * term if isinstance(expr, sympy.Product) else total + term
-        return total
+def _power_of_zero(expr: sympy.Basic, exponent: Number) -> Number:
+    if exponent == 0 or exponent > 0:
+        return fmpq(0 if exponent > 0 else 1)
+    raise BallError(f"division by zero: {expr.args[0]} is exactly 0 in {expr}")
 
-    def _at(self, body: sympy.Basic, index: sympy.Basic, k: int) -> Number:
-        return _Evaluator({**self.values, index: k}, self.bits).number(body)
 
-    def _integer(self, expr: sympy.Basic) -> int:
-        number = self.number(expr)
-        if isinstance(number, arb) or number.q != 1:
-            raise BallError(f"{expr} = {number} is not an integer")
-        return int(number.p)
+def _integer_power(expr: sympy.Basic, base: Number, exponent: int) -> Number:
+    if isinstance(base, arb) and not base.is_finite():
+        raise UndecidedError(f"{expr} is not finite: {expr.args[0]} reaches the end of the domain")
+    if exponent >= 0:
+        return _bounded(base**exponent)
+    if isinstance(base, arb) and base.contains(0):
+        raise UndecidedError(f"division by a ball that contains 0: {expr.args[0]} = {base}")
+    return 1 / _bounded(base**-exponent)
 
-    def _piecewise(self, expr: sympy.Basic) -> Number:
-        for branch in expr.args:
-            value, condition = branch.args
-            if self._holds(condition):
-                return self.number(value)
-        raise BallError(f"no branch of {expr} holds")
 
-    def _holds(self, condition: sympy.Basic) -> bool:
-        if condition in (sympy.true, sympy.false):
-            return bool(condition)
-        if isinstance(condition, sympy.And | sympy.Or):
-            every = isinstance(condition, sympy.And)
-            return (all if every else any)(self._holds(part) for part in condition.args)
-        if isinstance(condition, sympy.Not):
-            return not self._holds(condition.args[0])
-        if type(condition) not in RELATIONS:
-            raise BallError(f"cannot decide the condition {condition}")
-        left, right = condition.args
-        difference = self.number(left) - self.number(right)
-        return RELATIONS[type(condition)](_sign(arb(difference)))
+def _range(expr: sympy.Basic) -> Compiled:
+    if len(expr.limits) > 1:
+        raise BallError(f"{expr}: one index at a time")
+    index, *ends = expr.limits[0]
+    body, low, high = _compile(expr.function), *map(_compile, ends)
+    product = isinstance(expr, sympy.Product)
 
-    def _function(self, expr: sympy.Basic) -> Number:
-        if type(expr) in CONSTANTS:
-            return CONSTANTS[type(expr)]()
-        if type(expr) not in FUNCTIONS:
-            raise BallError(f"cannot evaluate {expr}: {type(expr).__name__} is not known to ball arithmetic")
-        arguments = [self.number(argument) for argument in expr.args]
-        if isinstance(expr, ODD) and arguments[0] == 0:
-            return fmpq(0)
-        result = FUNCTIONS[type(expr)](*[arb(argument) for argument in arguments])
-        if not result.is_finite():
-            raise _outside(expr, arguments)
+    def ranged(point: _Point) -> Number:
+        result: Number = fmpq(1 if product else 0)
+        for k in range(_integer(expr, low(point)), _integer(expr, high(point)) + 1):
+            term = body(_Point({**point.values, index: k}, point.bits))
+            result = _bounded(result * term if product else result + term)
         return result
 
+    return ranged
 
-def _outside(expr: sympy.Basic, arguments: list[Number]) -> BallError:
+
+def _integer(expr: sympy.Basic, number: Number) -> int:
+    if isinstance(number, arb) or number.q != 1:
+        raise BallError(f"a limit of {expr} is {number}, not an integer")
+    return int(number.p)
+
+
+def _piecewise(expr: sympy.Basic) -> Compiled:
+    branches = [(_compile(value), _condition(test)) for value, test in expr.args]
+
+    def chosen(point: _Point) -> Number:
+        for value, holds in branches:
+            if holds(point):
+                return value(point)
+        raise BallError(f"no branch of {expr} holds")
+
+    return chosen
+
+
+def _condition(test: sympy.Basic) -> Callable[[_Point], bool]:
+    if test in (sympy.true, sympy.false):
+        return lambda point: bool(test)
+    if isinstance(test, sympy.And | sympy.Or):
+        parts, join = [_condition(part) for part in test.args], all if isinstance(test, sympy.And) else any
+        return lambda point: join(part(point) for part in parts)
+    if isinstance(test, sympy.Not):
+        inner = _condition(test.args[0])
+        return lambda point: not inner(point)
+    if type(test) not in RELATIONS:
+        raise BallError(f"cannot decide the condition {test}")
+    left, right = (_compile(side) for side in test.args)
+    relation = RELATIONS[type(test)]
+    return lambda point: relation(_sign(arb(left(point) - right(point))))
+
+
+def _function(expr: sympy.Basic) -> Compiled:
+    inner = [_compile(argument) for argument in expr.args]
+    apply, odd = FUNCTIONS[type(expr)], isinstance(expr, ODD)
+
+    def value(point: _Point) -> Number:
+        arguments = [argument(point) for argument in inner]
+        if odd and arguments[0] == 0:
+            return fmpq(0)
+        return _finite(expr, apply(*map(arb, arguments)), arguments)
+
+    return value
+
+
+def _finite(expr: sympy.Basic, result: arb, arguments: list[Number]) -> arb:
+    if result.is_finite():
+        return result
     exact = all(isinstance(argument, fmpq) for argument in arguments)
     shown = ", ".join(str(argument) for argument in arguments)
-    return (BallError if exact else UndecidedError)(f"{expr} is not finite at {shown}")
+    raise (BallError if exact else UndecidedError)(f"{expr} is not finite at {shown}")
 
 
-def _huge(number: Number) -> bool:
-    return isinstance(number, fmpq) and int(number.height_bits()) > EXACT_BITS
+def _bounded(number: Number) -> Number:
+    """An exact fraction that has grown huge goes on as a ball."""
+    huge = isinstance(number, fmpq) and int(number.height_bits()) > EXACT_BITS
+    return arb(number) if huge else number
 
 
 def _square_root(number: Number) -> Number:
     if isinstance(number, arb):
-        if number < 0:
-            raise BallError(f"the square root of {number} is not real")
         return number.sqrt()
     p, q = fmpz(number.p).isqrt(), fmpz(number.q).isqrt()
     return fmpq(p, q) if p * p == number.p and q * q == number.q else arb(number).sqrt()
@@ -382,4 +445,15 @@ FUNCTIONS: dict[type, Callable[..., arb]] = {
 ODD = (
     *(sympy.sin, sympy.tan, sympy.sinh, sympy.tanh, sympy.erf),
     *(sympy.asin, sympy.atan, sympy.asinh, sympy.atanh),
+)
+BUILDERS: tuple[tuple[type, Callable[[sympy.Basic], Compiled]], ...] = (
+    (sympy.Float, _float),
+    (sympy.Rational, _rational),
+    (sympy.Symbol, _symbol),
+    (sympy.Add, _add),
+    (sympy.Mul, _mul),
+    (sympy.Pow, _power),
+    (sympy.Sum, _range),
+    (sympy.Product, _range),
+    (sympy.Piecewise, _piecewise),
 )
