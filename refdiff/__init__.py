@@ -1,0 +1,45 @@
+"""Proved formulas, a plain reference and an oracle for diffusion models.
+
+Importing refdiff loads no torch: a topic loads when it is first touched, as in ``refdiff.ddim``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refdiff import data, ddim, ddpm, gaussian, golden, kernel, oracle, parameterization, schedule
+    from refdiff.oracle import Dialect, Report, Target, check
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Dialect",
+    "Report",
+    "Target",
+    "check",
+    "data",
+    "ddim",
+    "ddpm",
+    "gaussian",
+    "golden",
+    "kernel",
+    "oracle",
+    "parameterization",
+    "schedule",
+]
+
+_ORACLE = ("Dialect", "Report", "Target", "check")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ORACLE:
+        return getattr(importlib.import_module("refdiff.oracle"), name)
+    if name in __all__:
+        return importlib.import_module(f"refdiff.{name}")
+    raise AttributeError(f"module 'refdiff' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

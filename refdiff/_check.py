@@ -97,3 +97,13 @@ def same(**tensors: Tensor) -> None:
             raise ValueError(f"{name} must have the dtype of {first}, {x.dtype}, got {y.dtype}")
         if y.device != x.device:
             raise ValueError(f"{name} must be on the device of {first}, {x.device}, got {y.device}")
+
+
+def broadcastable(name: str, small: Tensor, bound: str, x: Tensor) -> None:
+    """A tensor that broadcasts to another without enlarging it."""
+    missing = x.dim() - small.dim()
+    fits = missing >= 0 and all(
+        n in (1, m) for n, m in zip(small.shape, x.shape[max(missing, 0) :], strict=missing >= 0)
+    )
+    if not fits:
+        raise ValueError(f"{name} must broadcast to {bound}, {tuple(x.shape)}, got {tuple(small.shape)}")

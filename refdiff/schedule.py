@@ -139,8 +139,7 @@ def cast(value: Tensor, like: Tensor, copy: bool = False) -> Tensor:
     _check.floating("like", like)
     if value.dim() == 1:
         value = value.reshape(-1, *(1,) * (like.dim() - 1))
-    # first the dtype, then the device: some devices have no float64
-    return value.to(like.dtype, copy=copy).to(like.device)
+    return value.to(like.device, like.dtype, copy=copy)
 
 
 def log_ratio(schedule: Schedule, t: Level, s: Level) -> Tensor:
