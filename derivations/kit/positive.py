@@ -1,9 +1,10 @@
 """Prove that an expression is positive on its domain.
 
-Every symbol is written through parameters that run over all positive numbers (0 < a < 1 is 1/(1+u), a < b is b/(1+u),
-end points and signs of reals are cases of their own). A rational function whose numerator and denominator have only
-non-negative coefficients in those parameters is positive; multiplying by (1+Σu)ᵏ (Pólya) makes more of them visible.
-The certificate is the list of coefficients. What is not proved this way is not proved.
+Every symbol is written through parameters that run over all positive numbers (0 < a < 1 is 1/(1+u), a < b
+is b/(1+u), end points and signs of reals are cases of their own). A rational function whose numerator and
+denominator have only non-negative coefficients in those parameters is positive; multiplying by (1+Σu)ᵏ
+(Pólya) makes more of them visible. The certificate is the list of coefficients. What is not proved this way
+is not proved.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ def _innermost_last(names: set[sp.Basic], bounds: dict[sp.Symbol, list[sp.Basic]
     ordered: list[sp.Symbol] = []
     pending = sorted(names, key=lambda symbol: str(symbol))
     while pending:
-        blocked = {name for symbol in pending for r in bounds.get(symbol, [])[:1] for name in r.rhs.free_symbols}
+        blocked = {
+            name for symbol in pending for r in bounds.get(symbol, [])[:1] for name in r.rhs.free_symbols
+        }
         free = [symbol for symbol in pending if symbol not in blocked] or pending[:1]
         ordered += free
         pending = [symbol for symbol in pending if symbol not in free]
@@ -94,9 +97,22 @@ def apply(expr: sp.Expr, case: Case) -> sp.Expr:
 
 def prove_positive(expr: sp.Expr, assumptions: Sequence[sp.Basic] = (), strict: bool = True) -> bool:
     """Whether the coefficient test shows expr > 0 (or ≥ 0) on the whole domain. False decides nothing."""
+    expr = _without_roots(expr, assumptions)
     if len(expr.free_symbols) > 9:
         return False
     return all(_positive_case(apply(expr, case), strict) for case in cases(expr, assumptions))
+
+
+def _without_roots(expr: sp.Expr, assumptions: Sequence[sp.Basic]) -> sp.Expr:
+    """Roots of provably positive radicands as positive symbols of their own; what they are roots of is forgotten."""
+    table: dict[sp.Basic, sp.Expr] = {}
+    for power in sorted(expr.atoms(sp.Pow), key=sp.default_sort_key):
+        if power.exp.is_Rational and not power.exp.is_Integer and not power.base.is_Rational:
+            if not prove_positive(power.base, assumptions):
+                return expr
+            root = sp.Symbol(f"_root_{power.exp.q}[{power.base}]", positive=True)
+            table[power] = root**power.exp.p
+    return expr.xreplace(table)
 
 
 def _positive_case(expr: sp.Expr, strict: bool) -> bool:
@@ -132,7 +148,9 @@ def _coefficients_positive(expr: sp.Expr, strict: bool) -> bool:
 @lru_cache(maxsize=4096)
 def known_sign(expr: sp.Expr) -> int:
     """+1 or -1 when the sign is provable on the whole domain of the symbols, else 0."""
-    if any(symbol.is_positive is not True and symbol.is_nonnegative is not True for symbol in expr.free_symbols):
+    if any(
+        symbol.is_positive is not True and symbol.is_nonnegative is not True for symbol in expr.free_symbols
+    ):
         return 0
     if prove_positive(expr):
         return 1
