@@ -48,11 +48,17 @@ def _symbol(name: str, domain: Domain, meaning: str, latex: str = "", unit: str 
 
 
 abar_t = _symbol("abar_t", "unit", "signal power kept at level t", r"\bar\alpha_t", "step t, 1..T")
-abar_prev = _symbol("abar_prev", "unit", "signal power kept at level t-1", r"\bar\alpha_{t-1}", "step t-1, 0..T-1")
-abar_s = _symbol("abar_s", "unit", "signal power kept at an earlier level s < t", r"\bar\alpha_s", "step s, 0..t-1")
+abar_prev = _symbol(
+    "abar_prev", "unit", "signal power kept at level t-1", r"\bar\alpha_{t-1}", "step t-1, 0..T-1"
+)
+abar_s = _symbol(
+    "abar_s", "unit", "signal power kept at an earlier level s < t", r"\bar\alpha_s", "step s, 0..t-1"
+)
 alpha_t = _symbol("alpha_t", "unit", "signal power kept by step t", r"\alpha_t", "step t, 1..T")
 beta_t = _symbol("beta_t", "unit", "noise power added by step t", r"\beta_t", "step t, 1..T")
-beta_tilde_t = _symbol("beta_tilde_t", "positive", "variance of the forward posterior", r"\tilde\beta_t", "step t, 1..T")
+beta_tilde_t = _symbol(
+    "beta_tilde_t", "positive", "variance of the forward posterior", r"\tilde\beta_t", "step t, 1..T"
+)
 sigma_t = _symbol("sigma_t", "positive", "standard deviation of a reverse step", r"\sigma_t", "step t, 1..T")
 eta = _symbol("eta", "closed_unit", "share of the DDPM standard deviation, 0 is deterministic", r"\eta")
 x_0 = _symbol("x_0", "real", "data", "x_0")
@@ -72,6 +78,29 @@ n = _symbol("n", "natural", "number of steps skipped, or a dimension", "n")
 x = _symbol("x", "real", "a real number", "x")
 beta_1 = _symbol("beta_1", "unit", "first step variance", r"\beta_1")
 beta_T = _symbol("beta_T", "unit", "last step variance", r"\beta_T")
+alpha_ddim_t = _symbol(
+    "alpha_ddim_t", "unit", "the DDIM paper's α_t", r"\alpha^{\mathrm{DDIM}}_t", "step t, 1..T"
+)
+alpha_ddim_prev = _symbol(
+    "alpha_ddim_prev", "unit", "its predecessor", r"\alpha^{\mathrm{DDIM}}_{t-1}", "step t-1, 0..T-1"
+)
+abar_su_t = _symbol(
+    "abar_su_t", "unit", "Su's ᾱ_t: amplitude kept at level t", r"\bar\alpha^{\mathrm{Su}}_t", "step t, 1..T"
+)
+abar_su_prev = _symbol(
+    "abar_su_prev", "unit", "its predecessor", r"\bar\alpha^{\mathrm{Su}}_{t-1}", "step t-1, 0..T-1"
+)
+sigma = _symbol("sigma", "positive", "noise level in units of the data, EDM's σ", r"\sigma")
+x_ve = _symbol("x_ve", "real", "data plus noise, not scaled: x_t/√ᾱ_t", r"x^{\mathrm{VE}}")
+score_ve = _symbol("score_ve", "real", "gradient of log density in that space", r"s^{\mathrm{VE}}")
+gamma = _symbol("gamma", "real", "VDM's γ: minus the log of the signal-to-noise ratio", r"\gamma")
+lambda_t = _symbol("lambda_t", "real", "half of the log of the signal-to-noise ratio", r"\lambda_t")
+tau = _symbol("tau", "positive", "continuous time", r"\tau", "0..1")
+beta_min = _symbol("beta_min", "positive", "first rate of a continuous process", r"\beta_{\min}", "1/time")
+beta_max = _symbol("beta_max", "unit", "largest step variance allowed", r"\beta_{\max}")
+rate_gap = _symbol(
+    "rate_gap", "positive", "last rate of a continuous process minus the first", r"\Delta\beta", "1/time"
+)
 
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}

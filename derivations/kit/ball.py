@@ -170,8 +170,8 @@ def _round(number: int, exponent: int, digits: int) -> str:
 
 def _scaled(size: int, exponent: int, tens: int) -> int:
     """size * 2^exponent * 10^tens rounded to the nearest integer, a tie to even."""
-    numerator = size * 10 ** max(tens, 0) << max(exponent, 0)
-    denominator = 10 ** max(-tens, 0) << max(-exponent, 0)
+    numerator: int = size * 10 ** max(tens, 0) << max(exponent, 0)
+    denominator: int = 10 ** max(-tens, 0) << max(-exponent, 0)
     quotient, rest = divmod(numerator, denominator)
     up = 2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1)
     return quotient + 1 if up else quotient

@@ -1,6 +1,7 @@
 """One node per formula: statement, proof, decoys, citations, and a status that is computed from them.
 
-A proof is a function of the claimed right side. Given the right side it must prove; given a decoy it must refute.
+A proof is a function of the claimed right side. Given the right side it must prove; given a decoy it must
+refute.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import sympy as sp
 from derivations.kit.generators import reject_floats
 from derivations.kit.mutate import mutations
 from derivations.kit.second import SecondOpinion, second_opinions
-from derivations.kit.steps import NotCovered, Obligation, Step
+from derivations.kit.steps import Obligation, Step, Zero
 from derivations.kit.verdict import Status, Verdict, worst
 from derivations.kit.zero import close, refute
 
 ProofOf = Callable[[sp.Expr], Iterator[Step]]
 _ID = re.compile(r"[a-z_]+\.[a-zA-Z0-9_]+")
 FAMILIES = (
-    "schedule", "index", "variance", "sqrt", "sign", "parameterization", "noise-at-t0", "precision", "discretization",
-    "loss-weight", "guidance", "likelihood", "time-embedding", "data-scaling", "state-broadcast",
+    "schedule", "index", "variance", "sqrt", "sign", "parameterization", "noise-at-t0", "precision",
+    "discretization", "loss-weight", "guidance", "likelihood", "time-embedding", "data-scaling",
+    "state-broadcast",
 )  # fmt: skip
 
 
@@ -44,7 +46,9 @@ class Decoy:
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
-            raise FormulaError(f"decoy {self.id!r}: family {self.family!r} is not one of {', '.join(FAMILIES)}")
+            raise FormulaError(
+                f"decoy {self.id!r}: family {self.family!r} is not one of {', '.join(FAMILIES)}"
+            )
         _exact(self.rhs, f"decoy {self.id!r}")
 
     @property
@@ -119,8 +123,14 @@ class Formula:
     def decoys(self) -> tuple[Decoy, ...]:
         """The known decoys, then the mutations that really differ from the formula."""
         known = {decoy.closed for decoy in self.known_decoys} | {self.closed}
-        grown = [Decoy(name, rhs, family, note) for family, name, note, rhs in self._mutations() if close(rhs) not in known]
-        return self.known_decoys + tuple(decoy for decoy in grown if refute(decoy.rhs - self.rhs, self.assumptions))
+        grown = [
+            Decoy(name, rhs, family, note)
+            for family, name, note, rhs in self._mutations()
+            if close(rhs) not in known
+        ]
+        return self.known_decoys + tuple(
+            decoy for decoy in grown if refute(decoy.rhs - self.rhs, self.assumptions)
+        )
 
     def _mutations(self) -> Iterable[tuple[str, str, str, sp.Expr]]:
         return mutations(self.rhs) if self.mutate else ()
@@ -163,9 +173,8 @@ class Formula:
 def _quick_refutation(step: Step, assumptions: Sequence[sp.Basic]) -> Verdict | None:
     """A counterexample is cheaper than a normal form; look for it first."""
     for obligation in step.obligations():
-        if not isinstance(obligation, NotCovered) and hasattr(obligation, "lhs"):
-            if verdict := refute(obligation.lhs - obligation.rhs, assumptions):
-                return verdict
+        if isinstance(obligation, Zero) and (found := refute(obligation.lhs - obligation.rhs, assumptions)):
+            return found
     return None
 
 
@@ -254,8 +263,8 @@ def formula(
         _exact(sp.sympify(rhs), id)
         _unique(id, decoys)
         node = Formula(
-            id, title or id, lhs, sp.sympify(rhs), proof, (proof.__doc__ or "").strip(), tuple(citations), reference,
-            tuple(uses), tuple(decoys), tuple(assumptions), mutate,
+            id, title or id, lhs, sp.sympify(rhs), proof, (proof.__doc__ or "").strip(), tuple(citations),
+            reference, tuple(uses), tuple(decoys), tuple(assumptions), mutate,
         )  # fmt: skip
         registry.add(node)
         return node

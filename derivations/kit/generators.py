@@ -1,9 +1,9 @@
 """Rewrite an expression as a rational function of independent positive generators.
 
-Square roots, exponentials, logarithms, π, undefined functions and their derivatives each become a generator. A root
-of an irreducible factor f is a generator g with the relation gᵠ = f; everything else is free. An expression whose
-image is zero modulo the relations is zero; that direction needs no independence. The other direction is never
-concluded from a normal form: it takes a witness point (``zero.refute``).
+Square roots, exponentials, logarithms, π, undefined functions and their derivatives each become a
+generator. A root of an irreducible factor f is a generator g with the relation gᵠ = f; everything else is
+free. An expression whose image is zero modulo the relations is zero; that direction needs no independence.
+The other direction is never concluded from a normal form: it takes a witness point (``zero.refute``).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 
 
-class FloatInProof(ValueError):
+class FloatInProofError(ValueError):
     """A float literal reached a proof; proofs are exact."""
 
 
-class NotRepresentable(ValueError):
+class NotRepresentableError(ValueError):
     """An expression outside the fragment that the decision procedure covers."""
 
 
@@ -33,7 +33,9 @@ class Generators:
     def atom(self, expr: sp.Expr) -> sp.Symbol:
         """A free generator for an opaque expression."""
         if expr not in self.free:
-            self.free[expr] = sp.Symbol(f"_g{len(self.free)}", positive=bool(expr.is_positive) or None, real=True)
+            self.free[expr] = sp.Symbol(
+                f"_g{len(self.free)}", positive=bool(expr.is_positive) or None, real=True
+            )
         return self.free[expr]
 
     def root(self, radicand: sp.Expr, order: int) -> sp.Symbol:
@@ -47,10 +49,10 @@ class Generators:
 
 
 def reject_floats(expr: sp.Basic) -> None:
-    """Raise ``FloatInProof`` when a float hides in the expression."""
+    """Raise ``FloatInProofError`` when a float hides in the expression."""
     floats = expr.atoms(sp.Float)
     if floats:
-        raise FloatInProof(f"float {sorted(map(str, floats))[0]} in {expr}: write it as a Rational")
+        raise FloatInProofError(f"float {sorted(map(str, floats))[0]} in {expr}: write it as a Rational")
 
 
 def rational_image(expr: sp.Expr, generators: Generators) -> sp.Expr:
@@ -80,7 +82,7 @@ def _image(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
         return _power(expr, generators, order)
     if isinstance(expr, sp.Function | sp.Sum | sp.Product | sp.Indexed | sp.Integral):
         return generators.atom(expr)
-    raise NotRepresentable(f"{type(expr).__name__} is outside the decision procedure: {expr}")
+    raise NotRepresentableError(f"{type(expr).__name__} is outside the decision procedure: {expr}")
 
 
 def _power(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
@@ -99,7 +101,9 @@ def _power(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
 def _root_of(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
     """The positive ``order``-th root of a positive rational function, factor by factor."""
     numerator, denominator = sp.fraction(expr)
-    return _root_of_polynomial(numerator, generators, order) / _root_of_polynomial(denominator, generators, order)
+    return _root_of_polynomial(numerator, generators, order) / _root_of_polynomial(
+        denominator, generators, order
+    )
 
 
 def _root_of_polynomial(poly: sp.Expr, generators: Generators, order: int) -> sp.Expr:
@@ -117,12 +121,13 @@ def _root_of_polynomial(poly: sp.Expr, generators: Generators, order: int) -> sp
 
 
 def _root_of_constant(constant: sp.Rational, opaque: sp.Expr, generators: Generators, order: int) -> sp.Expr:
-    """Roots of the rational constant prime by prime; a factor of unknown sign keeps the constant's sign with it."""
+    """Roots of the rational constant, prime by prime; a factor of unknown sign keeps the constant's sign."""
     root = sp.Integer(1)
     if opaque != 1 or constant < 0:
         opaque, constant = (opaque if constant > 0 else -opaque), abs(constant)
         root *= generators.root(sp.expand(opaque), order)
-    for prime, power in [*sp.factorint(constant.p).items(), *((p, -k) for p, k in sp.factorint(constant.q).items())]:
+    powers = [*sp.factorint(constant.p).items(), *((p, -k) for p, k in sp.factorint(constant.q).items())]
+    for prime, power in powers:
         quotient, remainder = divmod(power, order)
         root *= sp.Integer(prime) ** quotient
         if remainder:
@@ -173,7 +178,11 @@ def _logarithm_of_powers(argument: sp.Expr, generators: Generators, order: int) 
         elif base.is_Symbol or base.is_Number or not isinstance(base, sp.Mul | sp.Pow):
             inner = Generators()
             _image(base, inner, _orders(base))
-            total += generators.atom(sp.log(factor)) if inner.roots or inner.free else _logarithm(factor, generators, order)
+            total += (
+                generators.atom(sp.log(factor))
+                if inner.roots or inner.free
+                else _logarithm(factor, generators, order)
+            )
         else:
             total += generators.atom(sp.log(factor))
     return total

@@ -47,11 +47,23 @@ def _swaps(expr: sp.Expr) -> Iterator[tuple[str, str, str, sp.Expr]]:
 def _roots(expr: sp.Expr) -> Iterator[tuple[str, str, str, sp.Expr]]:
     """Drop a root, and put one where there is none."""
     for k, power in enumerate(_sorted(p for p in expr.atoms(sp.Pow) if abs(p.exp) == sp.Rational(1, 2))):
-        yield "sqrt", f"root-missing-{k}", f"the root of {power.base} is missing", expr.xreplace({power: power**2})
-    candidates = _sorted(a for a in expr.atoms(sp.Add) | (expr.free_symbols & set(names.WHERE)) if a.is_positive is not False)
+        yield (
+            "sqrt",
+            f"root-missing-{k}",
+            f"the root of {power.base} is missing",
+            expr.xreplace({power: power**2}),
+        )
+    candidates = _sorted(
+        a for a in expr.atoms(sp.Add) | (expr.free_symbols & set(names.WHERE)) if a.is_positive is not False
+    )
     for k, base in enumerate(c for c in candidates if not c.free_symbols & _REALS and c != expr):
         if not any(p.base == base and not p.exp.is_Integer for p in expr.atoms(sp.Pow)):
-            yield "sqrt", f"root-added-{k}", f"a root of {base} where there is none", expr.xreplace({base: sp.sqrt(base)})
+            yield (
+                "sqrt",
+                f"root-added-{k}",
+                f"a root of {base} where there is none",
+                expr.xreplace({base: sp.sqrt(base)}),
+            )
 
 
 def _signs(expr: sp.Expr) -> Iterator[tuple[str, str, str, sp.Expr]]:
@@ -69,11 +81,27 @@ def _factors(expr: sp.Expr) -> Iterator[tuple[str, str, str, sp.Expr]]:
             yield "sign", f"term-missing-{k}", f"the term {term} is missing", expr - term
     if expr.is_Mul:
         for k, factor in enumerate(_sorted(a for a in expr.args if not a.is_Number)):
-            yield "sqrt", f"inverted-{k}", f"the factor {factor} stands on the wrong side of the fraction", expr / factor**2
+            yield (
+                "sqrt",
+                f"inverted-{k}",
+                f"the factor {factor} stands on the wrong side of the fraction",
+                expr / factor**2,
+            )
     yield "variance", "half", "half of it", expr / 2
 
 
-_REALS = {names.x_0, names.x_t, names.x_s, names.x_prev, names.eps, names.z, names.v, names.score, names.mu, names.x}
+_REALS = {
+    names.x_0,
+    names.x_t,
+    names.x_s,
+    names.x_prev,
+    names.eps,
+    names.z,
+    names.v,
+    names.score,
+    names.mu,
+    names.x,
+}
 
 
 def _sorted(exprs: object) -> list[sp.Expr]:

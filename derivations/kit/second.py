@@ -1,8 +1,8 @@
 """The second prover: FLINT polynomials for identities, z3 for signs, and 50-digit balls at random points.
 
-It shares with the first prover the rewriting into generators and nothing after it: fractions of FLINT polynomials are
-never cancelled, and a sign is decided by z3's real arithmetic on the constraints themselves. The numeric cross-check
-shares nothing: it evaluates both sides as they were written.
+It shares with the first prover the rewriting into generators and nothing after it: fractions of FLINT
+polynomials are never cancelled, and a sign is decided by z3's real arithmetic on the constraints
+themselves. The numeric cross-check shares nothing: it evaluates both sides as they were written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import flint
 import sympy as sp
 
 from derivations.kit.ball import BallError, enclosure
-from derivations.kit.generators import Generators, NotRepresentable, rational_image
+from derivations.kit.generators import Generators, NotRepresentableError, rational_image
 from derivations.kit.positive import facts
 from derivations.kit.steps import NotCovered, Obligation, Positive, Zero
 from derivations.kit.verdict import Verdict
@@ -57,7 +57,7 @@ def flint_zero(obligation: Zero) -> Verdict | None:
     generators = Generators()
     try:
         image = rational_image(close(obligation.lhs) - close(obligation.rhs), generators)
-    except NotRepresentable:
+    except NotRepresentableError:
         return None
     names = sorted(image.free_symbols | _relation_symbols(generators), key=lambda symbol: symbol.name)
     context = flint.fmpq_mpoly_ctx.get([f"v{k}" for k in range(max(1, len(names)))], "lex")
@@ -121,7 +121,11 @@ def cross_check(obligation: Zero, assumptions: Sequence[sp.Basic] = ()) -> Verdi
         if (left - right).abs_upper() > (1 + abs(left)) / 10**DIGITS:
             return Verdict("undecided", f"the balls are wider than {DIGITS} digits")
         checked += 1
-    return Verdict("proved", f"{checked} points to {DIGITS} digits") if checked else Verdict("undecided", "no point")
+    return (
+        Verdict("proved", f"{checked} points to {DIGITS} digits")
+        if checked
+        else Verdict("undecided", "no point")
+    )
 
 
 def z3_positive(obligation: Positive, assumptions: Sequence[sp.Basic] = ()) -> Verdict:
@@ -133,7 +137,9 @@ def z3_positive(obligation: Positive, assumptions: Sequence[sp.Basic] = ()) -> V
     relations = [close(relation) for relation in facts(expr.free_symbols, assumptions)]
     image = rational_image(expr, generators)
     numerator, denominator = sp.fraction(sp.together(image))
-    sides = [(type(r), sp.fraction(sp.together(rational_image(r.rhs - r.lhs, generators)))) for r in relations]
+    sides = [
+        (type(r), sp.fraction(sp.together(rational_image(r.rhs - r.lhs, generators)))) for r in relations
+    ]
     solver = z3.Solver()
     solver.set("timeout", Z3_MILLISECONDS)
     names: dict[sp.Symbol, Any] = {}
@@ -148,7 +154,11 @@ def z3_positive(obligation: Positive, assumptions: Sequence[sp.Basic] = ()) -> V
     answer = solver.check()
     if answer == z3.unsat:
         return Verdict("proved", "z3: no counterexample exists")
-    return Verdict("refuted", f"z3: {solver.model()}") if answer == z3.sat else Verdict("undecided", "z3 gave up")
+    return (
+        Verdict("refuted", f"z3: {solver.model()}")
+        if answer == z3.sat
+        else Verdict("undecided", "z3 gave up")
+    )
 
 
 def _z3(expr: sp.Expr, names: dict[sp.Symbol, Any]) -> Any:

@@ -28,4 +28,8 @@ class Verdict:
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The verdict of a conjunction: refuted beats undecided beats proved."""
     rank = {"proved": 0, "undecided": 1, "refuted": 2}
-    return max(verdicts, key=lambda verdict: rank[verdict.status], default=Verdict("undecided", "nothing was checked"))
+    return max(
+        verdicts,
+        key=lambda verdict: rank[verdict.status],
+        default=Verdict("undecided", "nothing was checked"),
+    )

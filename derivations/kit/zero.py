@@ -1,8 +1,8 @@
 """The zero test: proved by normal form, refuted by a witness, otherwise undecided.
 
-``proved`` means that the numerator over ℚ in the generators reduces to the zero polynomial modulo the relations of the
-roots. ``refuted`` means that ball arithmetic excludes zero at an exact rational point of the domain. Nothing else
-decides.
+``proved`` means that the numerator over ℚ in the generators reduces to the zero polynomial modulo the
+relations of the roots. ``refuted`` means that ball arithmetic excludes zero at an exact rational point of
+the domain. Nothing else decides.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sympy.core.function import AppliedUndef
 from sympy.polys.fields import sfield
 
 from derivations.kit.ball import BallError, enclosure
-from derivations.kit.generators import Generators, NotRepresentable, rational_image, reject_floats
+from derivations.kit.generators import Generators, NotRepresentableError, rational_image, reject_floats
 from derivations.kit.positive import facts
 from derivations.kit.verdict import Verdict
 from derivations.symbols import MEANINGS, WHERE
@@ -38,7 +38,7 @@ def decide_zero(expr: sp.Expr, assumptions: Sequence[sp.Basic] = ()) -> Verdict:
     try:
         if normal_form(expr) == 0:
             return Verdict("proved", "zero in normal form")
-    except NotRepresentable as error:
+    except NotRepresentableError as error:
         reason = str(error)
     return refute(expr, assumptions) or Verdict("undecided", reason)
 
@@ -79,7 +79,7 @@ def exact(point: Point) -> dict[sp.Basic, sp.Expr]:
 
 
 def without_functions(expr: sp.Expr) -> sp.Expr:
-    """Values and derivatives of undefined functions become free real symbols: at one point they are arbitrary."""
+    """Values and derivatives of undefined functions become free symbols: at one point they are arbitrary."""
     kinds = (sp.Subs, sp.Derivative, sp.Indexed, AppliedUndef)
     for kind in kinds:
         atoms = sorted(expr.atoms(kind), key=str)
@@ -89,7 +89,10 @@ def without_functions(expr: sp.Expr) -> sp.Expr:
 
 
 def points(
-    names: Iterable[sp.Basic], assumptions: Sequence[sp.Basic] = (), count: int = WITNESS_TRIES, seed: int = 20200619
+    names: Iterable[sp.Basic],
+    assumptions: Sequence[sp.Basic] = (),
+    count: int = WITNESS_TRIES,
+    seed: int = 20200619,
 ) -> Iterator[Point]:
     """Random exact points of the domain that satisfy the assumptions; the same ones in every run."""
     symbols = sorted(set(names) | _names(assumptions), key=lambda symbol: symbol.name)
@@ -109,7 +112,9 @@ def _names(assumptions: Sequence[sp.Basic]) -> set[sp.Symbol]:
 
 
 def _holds(relation: sp.Basic, point: Point) -> bool:
-    return close(relation).subs(exact(point)) == sp.true
+    if relation.lhs in point and relation.rhs in point and isinstance(relation, sp.Lt):
+        return point[relation.lhs] < point[relation.rhs]
+    return bool(close(relation).subs(exact(point)) == sp.true)
 
 
 def draw(symbol: sp.Symbol, generator: random.Random) -> Fraction:
