@@ -102,6 +102,20 @@ rate_gap = _symbol(
     "rate_gap", "positive", "last rate of a continuous process minus the first", r"\Delta\beta", "1/time"
 )
 
+x_0_hat = _symbol("x_0_hat", "real", "prediction of the data", r"\hat x_0")
+eps_hat = _symbol("eps_hat", "real", "prediction of the noise", r"\hat\epsilon")
+mu_hat = _symbol("mu_hat", "real", "mean of the learned reverse step", r"\mu_\theta")
+fraction = _symbol("fraction", "closed_unit", "place of a learned variance between its two limits", "f")
+x_0_variance = _symbol(
+    "x_0_variance", "nonnegative", "variance of the data given x_t", r"\operatorname{Var}[x_0\mid x_t]"
+)
+data_mean = _symbol("data_mean", "real", "mean of Gaussian data", "m")
+data_variance = _symbol("data_variance", "positive", "variance of Gaussian data", "c")
+omega = _symbol("omega", "real", "noise independent of the merged noise", r"\omega")
+step_noise_hat = _symbol(
+    "step_noise_hat", "real", "prediction of the noise of step t alone", r"\hat\epsilon_{t\mid t-1}"
+)
+
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
 )
