@@ -142,9 +142,7 @@ def affine_push_forward(
     return _apply(F, m).add(shift).to(mean.dtype), pushed.to(mean.dtype)
 
 
-def marginal(
-    mu: Tensor, Lambda_inv: Tensor, A: Tensor, b: Tensor, L_inv: Tensor
-) -> tuple[Tensor, Tensor]:
+def marginal(mu: Tensor, Lambda_inv: Tensor, A: Tensor, b: Tensor, L_inv: Tensor) -> tuple[Tensor, Tensor]:
     r"""The marginal p(y) of the linear Gaussian model p(x) p(y | x).
 
     .. math:: p(x)=\mathcal N(\mu,\Lambda^{-1}),\;p(y\mid x)=\mathcal N(Ax+b,L^{-1})\;\Rightarrow\;
@@ -345,7 +343,7 @@ def wasserstein_2_squared(mean_0: Tensor, cov_0: Tensor, mean_1: Tensor, cov_1: 
     m_0, S_0, m_1, S_1 = _pair(mean_0, cov_0, mean_1, cov_1)
     root_0, root_1 = _root("cov_0", S_0), _root("cov_1", S_1)
     left, _, right = torch.linalg.svd(root_1 @ root_0)
-    apart = (root_0 - root_1 @ left @ right).square().sum((-2, -1))
+    apart: Tensor = (root_0 - root_1 @ left @ right).square().sum((-2, -1))
     return ((m_0 - m_1).square().sum(-1) + apart).to(mean_0.dtype)
 
 
@@ -360,7 +358,8 @@ def _solve(factor: Tensor, right: Tensor) -> Tensor:
 
 def _log_det(factor: Tensor) -> Tensor:
     """The log-determinant of a matrix from its Cholesky factor."""
-    return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    diagonal: Tensor = factor.diagonal(dim1=-2, dim2=-1)
+    return 2 * diagonal.log().sum(-1)
 
 
 def _symmetric(cov: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from refdiff import _check
-from refdiff._check import Level
+from refdiff._check import Level as Level
 
 Spacing = Literal["leading", "linspace", "trailing", "quadratic"]
 
@@ -44,9 +44,12 @@ class Schedule:
 
     Args:
         name: name of the schedule.
-        beta: variance of each step, beta_0 = 0, then inside (0, 1); beta_T = 1 is zero terminal SNR.
+        beta: variance of each step, beta_0 = 0, then inside (0, 1] after rounding; 1 is zero terminal SNR.
         log_alpha_bar: log of alpha_bar, 0 at data, strictly decreasing; -inf at T is zero terminal SNR.
         log_alpha_bar_low: what float64 rounded off log_alpha_bar; it makes differences of near levels exact.
+
+    ``last_signal`` is the last level whose sqrt_alpha_bar is above 0 in float64: T, or T - 1 where level T
+    has zero SNR, or earlier where it underflows.
 
     Raises:
         ValueError: a table of another shape or dtype, with NaN, or outside its bounds.
@@ -60,6 +63,7 @@ class Schedule:
     log_alpha_bar: Tensor = field(repr=False)
     log_alpha_bar_low: Tensor | None = field(default=None, repr=False)
     T: int = field(init=False)
+    last_signal: int = field(init=False)
     alpha: Tensor = field(init=False, repr=False)
     alpha_bar: Tensor = field(init=False, repr=False)
     sqrt_alpha_bar: Tensor = field(init=False, repr=False)
@@ -72,21 +76,23 @@ class Schedule:
     def __post_init__(self) -> None:
         _check_tables(self.beta, self.log_alpha_bar)
         log_alpha_bar = self.log_alpha_bar
+        low = torch.zeros_like(log_alpha_bar) if self.log_alpha_bar_low is None else self.log_alpha_bar_low
         one_minus_alpha_bar = -torch.expm1(log_alpha_bar)
         sqrt_one_minus_alpha_bar = one_minus_alpha_bar.sqrt()
+        sqrt_alpha_bar = (log_alpha_bar / 2).exp()
         tables = {
             "T": self.beta.shape[0] - 1,
-            "alpha": 1 - self.beta,
+            "last_signal": int((sqrt_alpha_bar > 0).sum()) - 1,
+            "log_alpha_bar_low": low,
+            "alpha": torch.cat([log_alpha_bar[:1], log_alpha_bar.diff() + low.diff()]).exp(),
             "alpha_bar": log_alpha_bar.exp(),
-            "sqrt_alpha_bar": (log_alpha_bar / 2).exp(),
+            "sqrt_alpha_bar": sqrt_alpha_bar,
             "one_minus_alpha_bar": one_minus_alpha_bar,
             "sqrt_one_minus_alpha_bar": sqrt_one_minus_alpha_bar,
             "sigma": (-log_alpha_bar / 2).exp() * sqrt_one_minus_alpha_bar,
             "snr": 1 / torch.expm1(-log_alpha_bar),
             "log_snr": log_alpha_bar - one_minus_alpha_bar.log(),
         }
-        if self.log_alpha_bar_low is None:
-            tables["log_alpha_bar_low"] = torch.zeros_like(log_alpha_bar)
         for name, table in tables.items():
             object.__setattr__(self, name, table)
 
@@ -252,6 +258,28 @@ def from_alpha_bar(alpha_bar: Tensor | Sequence[float], name: str = "custom") ->
     # log1p near 1, log of the ratio elsewhere: each is exact to rounding on its side
     ratio = current / previous
     return _build(name, beta, torch.where(beta < 0.5, torch.log1p(-beta), ratio.log()))
+
+
+def from_log_alpha_bar(log_alpha_bar: Tensor | Sequence[float], name: str = "custom") -> Schedule:
+    r"""A schedule from the logs of its cumulative products.
+
+    .. math:: \beta_t=-\mathrm{expm1}(\log\bar\alpha_t-\log\bar\alpha_{t-1})
+
+    Args:
+        log_alpha_bar: log_alpha_bar_0..log_alpha_bar_T, shape (T + 1,), from 0 strictly decreasing; the last
+            may be -inf (zero terminal SNR). Constants.
+        name: name of the schedule.
+
+    Returns:
+        Schedule on the CPU.
+
+    Raises:
+        ValueError: log_alpha_bar not of shape (T + 1,), NaN, not from 0, or not decreasing.
+
+    Reference: formula ``schedule.alpha_bar_product``, ``schedule.alpha_bar_decreasing``.
+    """
+    values = _vector("log_alpha_bar", log_alpha_bar)
+    return Schedule(name, torch.cat([values[:1], -torch.expm1(values.diff())]), values)
 
 
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
@@ -632,7 +660,8 @@ def _check_tables(beta: Tensor, log_alpha_bar: Tensor) -> None:
             raise ValueError(f"{name} must be 0 at data, got {table[0].item()}")
     if beta.shape != log_alpha_bar.shape:
         raise ValueError(f"log_alpha_bar must have {len(beta)} entries, got {len(log_alpha_bar)}")
-    _check_beta(beta[1:])
+    if not bool(((beta[1:] > 0) & (beta[1:] <= 1)).all()):
+        raise ValueError(f"beta must lie in (0, 1], got {beta[1:].min().item()}..{beta[1:].max().item()}")
     if not bool((log_alpha_bar[1:] < log_alpha_bar[:-1]).all()):
         raise ValueError("log_alpha_bar must decrease strictly, got a level that does not or NaN")
 
