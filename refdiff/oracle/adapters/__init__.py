@@ -1,0 +1,52 @@
+"""Targets made of other libraries' own objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from refdiff.oracle.target import Target
+
+LIBRARIES = ("diffusers",)
+
+
+def load(name: str, options: Mapping[str, Any] | None = None) -> Target:
+    """The target for ``library:Class``, built with constructor options.
+
+    Args:
+        name: the library and its class, such as ``diffusers:DDIMScheduler``.
+        options: constructor options; a string is read as bool, int, float, list or none where it is one.
+
+    Raises:
+        ValueError: an unknown library, class or option.
+    """
+    library, colon, cls = name.partition(":")
+    if not colon or library not in LIBRARIES:
+        known = ", ".join(f"{known}:Class" for known in LIBRARIES)
+        raise ValueError(f"name must be one of {known}, got {name!r}")
+    target: Target = import_module(f"{__name__}.{library}").load(cls, parsed(options or {}))
+    return target
+
+
+def parsed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options whose strings are read as the values that they spell."""
+    return {key: value_of(value) if isinstance(value, str) else value for key, value in options.items()}
+
+
+def value_of(text: str) -> Any:
+    """A bool, none, int, float or comma-separated list where the text spells one; else the text."""
+    words: dict[str, Any] = {"true": True, "false": False, "none": None}
+    text = text.strip()
+    if text.lower() in words:
+        return words[text.lower()]
+    if text.startswith("[") and text.endswith("]"):
+        return [value_of(part) for part in text[1:-1].split(",") if part.strip()]
+    if "," in text:
+        return [value_of(part) for part in text.split(",")]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,1 @@
+"""Targets that are wrong on purpose, right in every convention, or hostile."""
