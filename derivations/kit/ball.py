@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import count
 from typing import TypeAlias, TypeVar
 
 import sympy
@@ -180,11 +181,12 @@ def _scaled(size: int, exponent: int, tens: int) -> int:
 class _Point:
     """The values and the precision at which a compiled expression is evaluated."""
 
-    __slots__ = ("bits", "numbers", "values")
+    __slots__ = ("bits", "numbers", "seen", "values")
 
     def __init__(self, values: Values, bits: int) -> None:
         self.values, self.bits = values, bits
         self.numbers: dict[sympy.Basic, Number] = {}
+        self.seen: dict[int, Number] = {}
 
     def value(self, name: sympy.Basic) -> Number:
         if name not in self.numbers:
@@ -218,7 +220,21 @@ def _number(expr: sympy.Basic, values: Values, bits: int) -> Number:
 
 @lru_cache(maxsize=1 << 16)
 def _compile(expr: sympy.Basic) -> Compiled:
-    """The expression as nested functions of the point; equal expressions are compiled once."""
+    """The expression as nested functions of the point; equal expressions are compiled and evaluated once."""
+    for kind, build in ATOMS:
+        if isinstance(expr, kind):
+            return build(expr)
+    evaluate_once, key = _compound(expr), next(KEYS)
+
+    def remembered(point: _Point) -> Number:
+        if key not in point.seen:
+            point.seen[key] = evaluate_once(point)
+        return point.seen[key]
+
+    return remembered
+
+
+def _compound(expr: sympy.Basic) -> Compiled:
     for kind, build in BUILDERS:
         if isinstance(expr, kind):
             return build(expr)
@@ -374,9 +390,10 @@ def _finite(expr: sympy.Basic, result: arb, arguments: list[Number]) -> arb:
 
 
 def _bounded(number: Number) -> Number:
-    """An exact fraction that has grown huge goes on as a ball."""
-    huge = isinstance(number, fmpq) and int(number.height_bits()) > EXACT_BITS
-    return arb(number) if huge else number
+    """A ball that is exactly 0 goes on as a fraction; a fraction that has grown huge, as a ball."""
+    if isinstance(number, arb):
+        return fmpq(0) if number.is_zero() else number
+    return arb(number) if int(number.height_bits()) > EXACT_BITS else number
 
 
 def _square_root(number: Number) -> Number:
@@ -437,6 +454,7 @@ FUNCTIONS: dict[type, Callable[..., arb]] = {
     sympy.gamma: lambda x: x.gamma(),
     sympy.Abs: lambda x: abs(x),
     sympy.sign: lambda x: arb(_sign(x)),
+    sympy.Heaviside: lambda x, at_zero: arb((_sign(x) + 1) // 2) if _sign(x) else at_zero,
     sympy.Min: _smaller,
     sympy.Max: _larger,
     sympy.floor: lambda x: _whole(x, True),
@@ -446,10 +464,12 @@ ODD = (
     *(sympy.sin, sympy.tan, sympy.sinh, sympy.tanh, sympy.erf),
     *(sympy.asin, sympy.atan, sympy.asinh, sympy.atanh),
 )
-BUILDERS: tuple[tuple[type, Callable[[sympy.Basic], Compiled]], ...] = (
+ATOMS: tuple[tuple[type, Callable[[sympy.Basic], Compiled]], ...] = (
     (sympy.Float, _float),
     (sympy.Rational, _rational),
     (sympy.Symbol, _symbol),
+)
+BUILDERS: tuple[tuple[type, Callable[[sympy.Basic], Compiled]], ...] = (
     (sympy.Add, _add),
     (sympy.Mul, _mul),
     (sympy.Pow, _power),
@@ -457,3 +477,4 @@ BUILDERS: tuple[tuple[type, Callable[[sympy.Basic], Compiled]], ...] = (
     (sympy.Product, _range),
     (sympy.Piecewise, _piecewise),
 )
+KEYS = count()
