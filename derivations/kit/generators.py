@@ -28,7 +28,9 @@ class Generators:
 
     free: dict[sp.Expr, sp.Symbol] = field(default_factory=dict)
     roots: dict[tuple[sp.Expr, int], sp.Symbol] = field(default_factory=dict)
+    angles: dict[sp.Expr, tuple[sp.Symbol, sp.Symbol]] = field(default_factory=dict)
     relations: list[tuple[sp.Symbol, int, sp.Expr]] = field(default_factory=list)
+    parts: dict[sp.Expr, int] = field(default_factory=dict)
 
     def atom(self, expr: sp.Expr) -> sp.Symbol:
         """A free generator for an opaque expression."""
@@ -47,6 +49,23 @@ class Generators:
             self.relations.append((symbol, order, radicand))
         return self.roots[key]
 
+    def angle(self, expr: sp.Expr) -> tuple[sp.Symbol, sp.Symbol]:
+        """Cosine and sine of an angle."""
+        if expr not in self.angles:
+            k = len(self.angles)
+            cosine, sine = sp.Symbol(f"_c{k}", real=True), sp.Symbol(f"_s{k}", real=True)
+            self.angles[expr] = cosine, sine
+            self.relations.append((sine, 2, 1 - cosine**2))
+        return self.angles[expr]
+
+    def whole(self, term: sp.Expr) -> tuple[int, sp.Expr]:
+        """A term as an integer times the part of it that serves every fraction of it in the expression."""
+        coefficient, rest = term.as_coeff_Mul()
+        if not coefficient.is_Rational:
+            coefficient, rest = sp.Integer(1), term
+        parts = int(sp.ilcm(self.parts.get(rest, 1), coefficient.q))
+        return int(coefficient * parts), rest / parts
+
 
 def reject_floats(expr: sp.Basic) -> None:
     """Raise ``FloatInProofError`` when a float hides in the expression."""
@@ -58,7 +77,40 @@ def reject_floats(expr: sp.Basic) -> None:
 def rational_image(expr: sp.Expr, generators: Generators) -> sp.Expr:
     """The expression with every non-rational part replaced by generators."""
     reject_floats(expr)
-    return _image(sp.sympify(expr), generators, _orders(expr))
+    expr = unrolled(sp.sympify(expr))
+    for function in expr.atoms(sp.exp, sp.cos, sp.sin, sp.tan):
+        for term in terms(function.args[0]):
+            coefficient, rest = term.as_coeff_Mul()
+            if coefficient.is_Rational:
+                generators.parts[rest] = int(sp.ilcm(generators.parts.get(rest, 1), coefficient.q))
+    return _image(expr, generators, _orders(expr))
+
+
+def unrolled(expr: sp.Expr) -> sp.Expr:
+    """Sums and products to n + k as those to n and k more terms; those between given numbers written out."""
+    return expr.replace(lambda part: isinstance(part, sp.Sum | sp.Product), _unroll)
+
+
+def _unroll(part: sp.Expr) -> sp.Expr:
+    body, (index, first, last) = part.function, part.limits[0]
+    if (last - first).is_Integer:
+        return part.doit()
+    more, end = last.as_coeff_Add()
+    if not more.is_Integer:
+        return part
+    rest = part.func(body, (index, first, end))
+    added = [body.subs(index, end + k) for k in range(min(more, 0) + 1, max(more, 0) + 1)]
+    join = sp.Add if isinstance(part, sp.Sum) else sp.Mul
+    total = join(*added)
+    if more < 0:
+        total = -total if join is sp.Add else 1 / total
+    return join(rest, total)
+
+
+def terms(expr: sp.Expr) -> tuple[sp.Expr, ...]:
+    """The terms of a rational expression over its least common denominator, each in lowest terms."""
+    numerator, denominator = sp.fraction(sp.cancel(sp.together(expr)))
+    return tuple(sp.factor(term / denominator) for term in sp.Add.make_args(sp.expand(numerator)))
 
 
 def _orders(expr: sp.Expr) -> int:
@@ -76,6 +128,13 @@ def _image(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
         return _exponential(expr.args[0], generators)
     if isinstance(expr, sp.log):
         return _logarithm(expr.args[0], generators, order)
+    if isinstance(expr, sp.cos | sp.sin | sp.tan):
+        cosine, sine = _turn(terms(expr.args[0]), generators)
+        return {sp.cos: cosine, sp.sin: sine, sp.tan: sine / cosine}[expr.func]
+    if isinstance(expr, sp.Abs):
+        return _absolute(_image(expr.args[0], generators, order), generators)
+    if isinstance(expr, sp.Min | sp.Max):
+        return _extreme(expr, generators, order)
     if isinstance(expr, sp.Add | sp.Mul):
         return expr.func(*[_image(arg, generators, order) for arg in expr.args])
     if isinstance(expr, sp.Pow):
@@ -145,15 +204,47 @@ def _sign(factor: sp.Expr) -> int:
 def _exponential(argument: sp.Expr, generators: Generators) -> sp.Expr:
     """exp of a sum of rational multiples of terms, as a product of generators exp(term)."""
     image = sp.Integer(1)
-    for term in sp.Add.make_args(sp.expand(argument)):
+    for term in terms(argument):
         coefficient, rest = term.as_coeff_Mul()
         if isinstance(rest, sp.log) and coefficient.is_Integer:
             image *= _image(rest.args[0], generators, 1) ** coefficient
-        elif coefficient.is_Rational:
-            image *= generators.atom(sp.exp(rest / coefficient.q)) ** coefficient.p
         else:
-            image *= generators.atom(sp.exp(term))
+            count, part = generators.whole(term)
+            image *= generators.atom(sp.exp(part)) ** count
     return image
+
+
+def _turn(angles: tuple[sp.Expr, ...], generators: Generators) -> tuple[sp.Expr, sp.Expr]:
+    """Cosine and sine of a sum of angles, by the addition theorem; of a multiple, by Chebyshev polynomials."""
+    cosine, sine = sp.Integer(1), sp.Integer(0)
+    for angle in angles:
+        count, part = generators.whole(angle)
+        c, s = generators.angle(part)
+        many = sp.chebyshevt(abs(count), c), sp.sign(count) * s * sp.chebyshevu(abs(count) - 1, c)
+        cosine, sine = cosine * many[0] - sine * many[1], sine * many[0] + cosine * many[1]
+    return cosine, sine
+
+
+def _absolute(image: sp.Expr, generators: Generators) -> sp.Expr:
+    """|f| factor by factor: the factor with its known sign, or the positive root of its square."""
+    total = sp.Integer(1)
+    for part, power in zip(sp.fraction(sp.together(image)), (1, -1), strict=True):
+        constant, factors = sp.factor_list(part)
+        total *= abs(constant) ** power
+        for factor, count in factors:
+            sign = _sign(factor)
+            size = sign * factor if sign else generators.root(sp.expand(factor**2), 2)
+            total *= size ** (count * power)
+    return total
+
+
+def _extreme(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
+    """A minimum or maximum, two arguments at a time, through the absolute value of their difference."""
+    sign = -1 if isinstance(expr, sp.Min) else 1
+    first, *others = (_image(arg, generators, order) for arg in expr.args)
+    for other in others:
+        first = (first + other + sign * _absolute(first - other, generators)) / 2
+    return first
 
 
 def _logarithm(argument: sp.Expr, generators: Generators, order: int) -> sp.Expr:

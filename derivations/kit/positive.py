@@ -25,7 +25,8 @@ def facts(symbols: Iterable[sp.Basic], assumptions: Sequence[sp.Basic] = ()) -> 
     """The stated assumptions and the order of the levels that occur."""
     present = set(symbols)
     order = tuple(sp.Lt(low, high) for low, high in ORDER if low in present and high in present)
-    return order + tuple(assumption for assumption in assumptions if assumption not in order)
+    stated = tuple(a.reversed if isinstance(a, sp.Gt | sp.Ge) else a for a in assumptions)
+    return order + tuple(assumption for assumption in stated if assumption not in order)
 
 
 def _parameter(symbol: sp.Symbol) -> sp.Symbol:

@@ -6,7 +6,7 @@ The kind decides how a step is checked; no step is checked by evaluating it and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar, Literal
 
@@ -14,6 +14,7 @@ import sympy as sp
 
 from derivations.kit.ball import BallError, enclosure
 from derivations.kit.generators import reject_floats
+from derivations.kit.latex import tex
 from derivations.kit.positive import prove_positive
 from derivations.kit.verdict import Verdict, worst
 from derivations.kit.zero import close, decide_zero, exact, points
@@ -67,8 +68,6 @@ class Step:
 
 
 def _obligation_latex(obligation: Obligation) -> str:
-    from derivations.kit.latex import tex
-
     if isinstance(obligation, Zero):
         return f"{tex(obligation.lhs)} = {tex(obligation.rhs)}"
     if isinstance(obligation, Positive):
@@ -119,17 +118,25 @@ class LogDensity:
 
     exponent: sp.Expr
     factor: sp.Expr
+    shown: str = field(default="", compare=False)
 
     def __mul__(self, other: LogDensity) -> LogDensity:
-        return LogDensity(self.exponent + other.exponent, self.factor * other.factor)
+        shown = rf"{self.latex()}\,{other.latex()}"
+        return LogDensity(self.exponent + other.exponent, self.factor * other.factor, shown)
 
     def __truediv__(self, other: LogDensity) -> LogDensity:
-        return LogDensity(self.exponent - other.exponent, self.factor / other.factor)
+        shown = rf"\frac{{{self.latex()}}}{{{other.latex()}}}"
+        return LogDensity(self.exponent - other.exponent, self.factor / other.factor, shown)
+
+    def latex(self) -> str:
+        """As it was written; otherwise factor times exponential."""
+        return self.shown or rf"{tex(self.factor)}\exp\left({tex(self.exponent)}\right)"
 
 
 def normal(variable: sp.Expr, mean: sp.Expr, variance: sp.Expr) -> LogDensity:
     """The normal density of ``variable``."""
-    return LogDensity(-((variable - mean) ** 2) / (2 * variance), 1 / sp.sqrt(2 * sp.pi * variance))
+    shown = rf"\mathcal N\left({tex(variable)};\,{tex(sp.sympify(mean))},\,{tex(sp.sympify(variance))}\right)"
+    return LogDensity(-((variable - mean) ** 2) / (2 * variance), 1 / sp.sqrt(2 * sp.pi * variance), shown)
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,9 @@ class DensityEqual(Step):
             Zero(self.lhs.exponent, self.rhs.exponent),
             Zero(self.lhs.factor**2 / self.rhs.factor**2, sp.Integer(1)),
         )
+
+    def latex(self) -> str:
+        return f"{self.lhs.latex()} = {self.rhs.latex()}"
 
 
 @dataclass(frozen=True)
@@ -168,6 +178,9 @@ class Integral(Step):
         value = LogDensity(c + b**2 / (4 * a), self.integrand.factor * sp.sqrt(sp.pi / a))
         return (Positive(a, True), *DensityEqual(self.title, value, self.claim).obligations())
 
+    def latex(self) -> str:
+        return rf"\int {self.integrand.latex()}\,\mathrm d{tex(self.variable)} = {self.claim.latex()}"
+
 
 @dataclass(frozen=True)
 class Expectation(Step):
@@ -188,6 +201,9 @@ class Expectation(Step):
 
     def obligations(self) -> tuple[Obligation, ...]:
         return (Zero(self.value(), sp.sympify(self.claim)),)
+
+    def latex(self) -> str:
+        return rf"\mathbb E\left[{tex(sp.sympify(self.polynomial))}\right] = {tex(sp.sympify(self.claim))}"
 
 
 def _normal_mean(poly: sp.Expr, unit: sp.Symbol) -> sp.Expr:
@@ -256,6 +272,10 @@ class Series(Step):
             for k, derivative in enumerate(derivatives)
         )
 
+    def latex(self) -> str:
+        rest = sp.Order(self.variable**self.order)
+        return f"{tex(self.expr)} = {tex(sp.sympify(self.claim))} + {tex(rest)}"
+
 
 @dataclass(frozen=True)
 class Inequality(Step):
@@ -274,6 +294,10 @@ class Inequality(Step):
         if self.because is None:
             return (Positive(difference, strict),)
         return (Zero(difference, self.because), Positive(self.because, strict))
+
+    def latex(self) -> str:
+        sign = ">" if self.relation == ">" else r"\ge"
+        return f"{tex(sp.sympify(self.lhs))} {sign} {tex(sp.sympify(self.rhs))}"
 
 
 @dataclass(frozen=True)

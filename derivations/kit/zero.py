@@ -16,7 +16,7 @@ from sympy.core.function import AppliedUndef
 from sympy.polys.fields import sfield
 
 from derivations.kit.ball import BallError, enclosure
-from derivations.kit.generators import Generators, NotRepresentableError, rational_image, reject_floats
+from derivations.kit.generators import Generators, NotRepresentableError, rational_image, reject_floats, unrolled
 from derivations.kit.positive import facts
 from derivations.kit.verdict import Verdict
 from derivations.symbols import MEANINGS, WHERE
@@ -79,10 +79,12 @@ def exact(point: Point) -> dict[sp.Basic, sp.Expr]:
 
 
 def without_functions(expr: sp.Expr) -> sp.Expr:
-    """Values and derivatives of undefined functions become free symbols: at one point they are arbitrary."""
+    """Values and derivatives of undefined functions become free real symbols: at one point they are arbitrary."""
+    expr = unrolled(expr)
+    ranges = {part for part in expr.atoms(sp.Sum, sp.Product) if part.function.atoms(AppliedUndef)}
     kinds = (sp.Subs, sp.Derivative, sp.Indexed, AppliedUndef)
-    for kind in kinds:
-        atoms = sorted(expr.atoms(kind), key=str)
+    for group in (ranges, *kinds):
+        atoms = sorted(group if group is ranges else expr.atoms(group), key=str)
         fresh = {atom: sp.Symbol(f"value_of[{atom}]", real=True, positive=atom.is_positive) for atom in atoms}
         expr = expr.xreplace(fresh)
     return expr
