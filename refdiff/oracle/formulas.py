@@ -1,0 +1,230 @@
+"""The formulas of each port as small programs, from which measured coefficients are explained.
+
+A program is a few assignments in which the states are linear and the rest are scalars of the levels. It is written
+in more than one way where people write it in more than one way: a mistake has a place in one of them. The values that
+decide a check come from the reference; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdiff.oracle.target import Dialect
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port whose answer is affine in some of its arguments.
+
+    Args:
+        name: of the method.
+        arguments: its arguments in order.
+        states: argument -> (name in programs, level at which it lives, or None where space does not matter).
+        out: level of the answer, or None.
+        scalars: arguments that are Python numbers.
+        noise: the argument that is noise, if any.
+        programs: ways of writing it; the first is the plainest.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    states: Mapping[str, tuple[str, str | None]]
+    out: str | None
+    programs: tuple[str, ...]
+    scalars: tuple[str, ...] = ()
+    noise: str | None = None
+
+    @property
+    def two_levels(self) -> bool:
+        """Whether it takes t and s."""
+        return "s" in self.arguments
+
+
+VARIANCE = {
+    "beta_tilde": "variance = beta_t*(1 - abar_s)/(1 - abar_t)",
+    "beta": "variance = beta_t",
+    "beta_first_tilde": "variance = beta_t",
+    "learned_range": "variance = exp(f*log(beta_t) + (1 - f)*log(beta_low))",
+    "learned": "variance = exp(f)",
+}
+_X0 = "x0 = (x - sqrt(1 - abar_t)*e)/sqrt(abar_t)"
+_POSTERIOR = "mean = sqrt(abar_s)*beta_t/(1 - abar_t)*x0 + sqrt(alpha_t)*(1 - abar_s)/(1 - abar_t)*x"
+_EPS_MEAN = "mean = (x - beta_t/sqrt(1 - abar_t)*e)/sqrt(alpha_t)"
+_SIGMA = "sigma = eta*sqrt((1 - abar_s)/(1 - abar_t)*(1 - abar_t/abar_s))"
+_DIRECTION = "out = sqrt(abar_s)*x0 + sqrt(1 - abar_s - sigma**2)*e + sigma*z"
+
+PORTS: dict[str, Port] = {
+    port.name: port
+    for port in (
+        Port(
+            "q_sample",
+            ("x0", "t", "noise"),
+            {"x0": ("x0", None), "noise": ("z", None)},
+            "t",
+            ("out = sqrt(abar_t)*x0 + sqrt(1 - abar_t)*z",),
+            noise="noise",
+        ),
+        Port(
+            "predict_x0",
+            ("x_t", "t", "eps"),
+            {"x_t": ("x", "t"), "eps": ("e", None)},
+            None,
+            ("out = (x - sqrt(1 - abar_t)*e)/sqrt(abar_t)", "out = sqrt(1/abar_t)*x - sqrt(1/abar_t - 1)*e"),
+        ),
+        Port(
+            "predict_eps",
+            ("x_t", "t", "x0"),
+            {"x_t": ("x", "t"), "x0": ("x0", None)},
+            None,
+            (
+                "out = (x - sqrt(abar_t)*x0)/sqrt(1 - abar_t)",
+                "out = (sqrt(1/abar_t)*x - x0)/sqrt(1/abar_t - 1)",
+            ),
+        ),
+        Port(
+            "velocity",
+            ("x0", "eps", "t"),
+            {"x0": ("x0", None), "eps": ("e", None)},
+            None,
+            ("out = sqrt(abar_t)*e - sqrt(1 - abar_t)*x0",),
+        ),
+        Port(
+            "score",
+            ("x_t", "t", "eps"),
+            {"x_t": ("x", "t"), "eps": ("e", None)},
+            "score",
+            ("out = -e/sqrt(1 - abar_t)", f"{_X0}\nout = (sqrt(abar_t)*x0 - x)/(1 - abar_t)"),
+        ),
+        Port(
+            "q_posterior",
+            ("x0", "x_t", "t"),
+            {"x0": ("x0", None), "x_t": ("x", "t")},
+            "s",
+            (f"{_POSTERIOR}\nout = mean",),
+        ),
+        Port(
+            "ddpm_step",
+            ("x_t", "t", "eps", "noise"),
+            {"x_t": ("x", "t"), "eps": ("e", None), "noise": ("z", None)},
+            "s",
+            (
+                f"{_EPS_MEAN}\nVARIANCE\nout = mean + last*sqrt(variance)*z",
+                f"{_X0}\n{_POSTERIOR}\nVARIANCE\nout = mean + last*sqrt(variance)*z",
+            ),
+            noise="noise",
+        ),
+        Port(
+            "ddim_step",
+            ("x_t", "t", "s", "eps", "eta", "noise"),
+            {"x_t": ("x", "t"), "eps": ("e", None), "noise": ("z", None)},
+            "s",
+            (
+                f"{_X0}\n{_SIGMA}\n{_DIRECTION}",
+                f"{_X0}\n{_SIGMA}\ne = (x - sqrt(abar_t)*x0)/sqrt(1 - abar_t)\n{_DIRECTION}",
+                f"{_X0}\nvariance = (1 - abar_s)/(1 - abar_t)*(1 - abar_t/abar_s)\nsigma = eta*sqrt(variance)\n{_DIRECTION}",
+            ),
+            scalars=("eta",),
+            noise="noise",
+        ),
+        Port(
+            "ddim_invert",
+            ("x_s", "s", "t", "eps"),
+            {"x_s": ("x", "s"), "eps": ("e", None)},
+            "t",
+            (
+                "x0 = (x - sqrt(1 - abar_s)*e)/sqrt(abar_s)\nout = sqrt(abar_t)*x0 + sqrt(1 - abar_t)*e",
+                "out = sqrt(abar_t/abar_s)*x + sqrt(abar_t)*(sqrt(1/abar_t - 1) - sqrt(1/abar_s - 1))*e",
+            ),
+        ),
+        Port(
+            "guided_mean",
+            ("x_t", "t", "eps", "grad", "scale"),
+            {"x_t": ("x", "t"), "eps": ("e", None), "grad": ("g", "s")},
+            "s",
+            (
+                f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*variance*g",
+                f"{_X0}\n{_POSTERIOR}\nVARIANCE\nout = mean + scale*variance*g",
+            ),
+            scalars=("scale",),
+        ),
+    )
+}
+
+# the model output m of each parameterization, at the level where x lives
+_FROM_MODEL = {
+    "x_0": "e = (x - sqrt(abar_T)*e)/sqrt(1 - abar_T)",
+    "v": "e = sqrt(1 - abar_T)*x + sqrt(abar_T)*e",
+    "score": "e = -sqrt(1 - abar_T)*e",
+}
+_TAKES_MODEL_OUTPUT = ("ddpm_step", "ddim_step", "ddim_invert", "guided_mean")
+
+
+def programs(port: Port, dialect: Dialect) -> tuple[str, ...]:
+    """A port's programs in a dialect: its space, its parameterization, its variance."""
+    return tuple(_adapted(program, port, dialect) for program in port.programs)
+
+
+def _adapted(program: str, port: Port, dialect: Dialect) -> str:
+    learned = dialect.variance.startswith("learned") and port.name != "ddpm_step"
+    program = program.replace("VARIANCE", VARIANCE["beta_tilde" if learned else dialect.variance])
+    lines = []
+    levels = {name: level for name, level in port.states.values() if level is not None}
+    if dialect.space == "ve":
+        for name, level in levels.items():
+            # a gradient grows where the space shrinks
+            lines.append(f"{name} = {name}/sqrt(abar_{level})" if name == "g" else f"{name} = {name}*sqrt(abar_{level})")
+    if port.name in _TAKES_MODEL_OUTPUT and dialect.parameterization != "eps":
+        lines.append(_FROM_MODEL[dialect.parameterization].replace("abar_T", f"abar_{levels['x']}"))
+    if dialect.eta == "eta_squared" and "eta" in port.scalars:
+        lines.append("eta = sqrt(eta)")
+    if dialect.space == "ve" and port.out is not None:
+        factor = "*sqrt(abar_t)" if port.out == "score" else f"/sqrt(abar_{port.out})"
+        head, _, last = program.rpartition("out = ")
+        program = f"{head}out = ({last}){factor}"
+    return "\n".join([*lines, program])
+
+
+def variance_programs(dialect: Dialect) -> tuple[str, ...]:
+    """The variance of ``q_posterior``, which is one whatever the steps add."""
+    divided = "/abar_s" if dialect.space == "ve" else ""
+    return (
+        f"variance = beta_t*(1 - abar_s)/(1 - abar_t)\nout = variance{divided}*one",
+        f"variance = (1 - abar_s)/(1 - abar_t)*(1 - abar_t/abar_s)\nout = variance{divided}*one",
+    )
+
+
+FUNCTIONS = {"sqrt": np.sqrt, "exp": np.exp, "log": np.log, "maximum": np.maximum, "minimum": np.minimum}
+
+
+@lru_cache(maxsize=4096)
+def compiled(program: str) -> CodeType:
+    """A program as code."""
+    return compile(program, "<formula>", "exec")
+
+
+def run(code: CodeType, scalars: Mapping[str, Array], states: tuple[str, ...]) -> Array:
+    """The coefficients of every state, shape (states, points): states are basis vectors."""
+    scope: dict[str, Any] = {"__builtins__": {}, **FUNCTIONS, **scalars}
+    for index, name in enumerate(states):
+        unit = np.zeros((len(states), 1))
+        unit[index] = 1
+        scope[name] = unit
+    with np.errstate(all="ignore"):
+        exec(code, scope)
+        points = len(next(iter(scalars.values())))
+        return np.broadcast_to(scope["out"], (len(states), points))
+
+
+def is_state(node: ast.AST, states: frozenset[str]) -> bool:
+    """Whether an expression contains a state."""
+    return any(isinstance(child, ast.Name) and child.id in states for child in ast.walk(node))

@@ -1,0 +1,174 @@
+"""What a foreign implementation offers (Target) and the conventions it follows (Dialect)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refdiff.schedule import Schedule
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "backend": ("torch", "numpy", "jax"),
+    "dtype": ("float64", "float32"),
+    "tables": (None, "float64", "float32"),
+    "index_origin": (0, 1),
+    "alpha_bar_0": ("one", "first"),
+    "variance": ("beta_tilde", "beta", "beta_first_tilde", "learned_range", "learned"),
+    "parameterization": ("eps", "x_0", "v", "score"),
+    "eta": ("eta", "eta_squared"),
+    "spacing": (None, "leading", "linspace", "trailing", "quadratic"),
+    "space": ("vp", "ve"),
+    "loss_reduction": ("mean", "sum", "half_mean", "half_sum"),
+    "notation": ("ho", "ddim", "su"),
+    "sampler": (None, "ddpm", "ddim"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Dialect:
+    """The conventions of a target. A convention that is declared is never a failure.
+
+    Args:
+        schedule: the reference schedule: None (linear, beta from 1e-4 to 0.02), a name of
+            ``refdiff.schedule.SCHEDULES``, a ``Schedule``, or the T numbers beta_1..beta_T.
+        T: number of steps of a schedule given by name (or by None).
+        backend: the arrays that methods take: torch, numpy or jax.
+        dtype: dtype of those arrays: float64 or float32.
+        tables: precision that the tables must have; None accepts float32 or better, and names it.
+        batched_t: whether t may be an array (B,) with different levels; else an int.
+        index_origin: the target's own name of the paper's level 1: 1, or 0 (then data is level -1).
+        alpha_bar_0: alpha_bar of data in a step that ends at data: "one", or "first" (alpha_bar_1 stands in).
+        variance: variance of ``ddpm_step`` and of an ancestral sampler: beta_tilde, beta (both without noise at
+            t = 1), beta_first_tilde (its value at t = 1 is the one of t = 2, and no noise is added there),
+            learned_range or learned (the model output has twice the channels; the second half v in [-1, 1]
+            interpolates the log variance between beta_tilde and beta, or is the log variance).
+        parameterization: what the argument ``eps`` of the steps is, and what models return.
+        eta: meaning of the argument eta of ``ddim_step``: "eta" (sigma = eta * sigma_DDPM), or "eta_squared".
+        spacing, offset: the levels that an n-step sampler visits (see ``refdiff.schedule.subsequence``);
+            None accepts each of the known ones, and names it.
+        space: "vp", or "ve": states are x / sqrt(alpha_bar). The model always sees the VP state.
+        clip: the bound to which x_0 is clipped inside a step; None: not clipped.
+        loss_reduction: over the dimensions of a sample: mean, sum, half_mean, half_sum.
+        notation: "ho"; "ddim" (that paper's alpha is alpha_bar); "su" (alphas_cumprod is sqrt(alpha_bar), betas is
+            sqrt(beta)).
+        sampler: kind of ``sample``: "ddpm", "ddim", or None: any of them, and the kind is named.
+    """
+
+    schedule: Schedule | str | Sequence[float] | Any | None = None
+    T: int | None = None
+    backend: str = "torch"
+    dtype: str = "float64"
+    tables: str | None = None
+    batched_t: bool = True
+    index_origin: int = 1
+    alpha_bar_0: str = "one"
+    variance: str = "beta_tilde"
+    parameterization: str = "eps"
+    eta: str = "eta"
+    spacing: str | None = None
+    offset: int = 0
+    space: str = "vp"
+    clip: float | None = None
+    loss_reduction: str = "mean"
+    notation: str = "ho"
+    sampler: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                known = ", ".join(map(repr, choices))
+                raise ValueError(f"Dialect's {name} must be one of {known}, got {value!r}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"Dialect's clip must be positive, got {self.clip}")
+
+    def but(self, **changes: Any) -> Dialect:
+        """The same dialect with some conventions changed."""
+        return replace(self, **changes)
+
+    def reference(self) -> Schedule:
+        """The reference schedule that this dialect declares."""
+        from refdiff import schedule as schedules
+
+        declared = self.schedule
+        if isinstance(declared, schedules.Schedule):
+            return declared
+        if declared is None or isinstance(declared, str):
+            name = declared or "linear"
+            if name not in schedules.SCHEDULES:
+                known = ", ".join(schedules.SCHEDULES)
+                raise ValueError(f"Dialect's schedule must be one of {known}, got {name!r}")
+            make = schedules.SCHEDULES[name]
+            return make() if self.T is None else make(self.T)
+        return schedules.from_beta(_numbers(declared))
+
+    def __repr__(self) -> str:
+        changed = ((field.name, getattr(self, field.name)) for field in fields(self))
+        defaults = {field.name: field.default for field in fields(self)}
+        shown = ", ".join(f"{n}={_short(v)}" for n, v in changed if v is not defaults[n] and not _same(v, defaults[n]))
+        return f"Dialect({shown})"
+
+
+def _same(value: Any, default: Any) -> bool:
+    return isinstance(value, (str, int, float, type(None))) and value == default
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (str, int, float)):
+        return repr(value)
+    name = getattr(value, "name", None)
+    return f"<schedule {name}>" if name else f"<{len(value)} betas>"
+
+
+def _numbers(values: Any) -> Any:
+    """Numbers of any array library as a torch tensor of float64."""
+    import numpy as np
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().double()
+    return torch.as_tensor(np.asarray(values, dtype=np.float64))
+
+
+class Target:
+    """A foreign implementation: a subclass offers what it has, each method a few lines long.
+
+    Tensors are (B, *); t and s are levels, shape (B,), named as the dialect says (default: the paper's 1..T, 0 for
+    data). ``noise`` may be ignored by a target that draws its own. The methods: ``betas()``, ``alphas_cumprod()``,
+    ``sigmas()``, ``timesteps(n)``, ``q_sample(x0, t, noise)``, ``q_posterior(x0, x_t, t)``,
+    ``predict_x0(x_t, t, eps)``, ``predict_eps(x_t, t, x0)``, ``velocity(x0, eps, t)``, ``score(x_t, t, eps)``,
+    ``ddpm_step(x_t, t, eps, noise)``, ``ddim_step(x_t, t, s, eps, eta, noise)``, ``ddim_invert(x_s, s, t, eps)``,
+    ``guided_mean(x_t, t, eps, grad, scale)``, ``loss(model, x0, t, noise)``, ``vlb_term(model, x0, t, noise)``,
+    ``sample(model, x_T, steps)``.
+    """
+
+    name: str = ""
+    dialect: Dialect = Dialect()
+
+
+PORTS = (
+    "betas",
+    "alphas_cumprod",
+    "sigmas",
+    "timesteps",
+    "q_sample",
+    "q_posterior",
+    "predict_x0",
+    "predict_eps",
+    "velocity",
+    "score",
+    "ddpm_step",
+    "ddim_step",
+    "ddim_invert",
+    "guided_mean",
+    "loss",
+    "vlb_term",
+    "sample",
+)
+
+
+def offered(target: Any) -> tuple[str, ...]:
+    """The ports that a target offers, in the order of the list."""
+    return tuple(name for name in PORTS if callable(getattr(target, name, None)))
