@@ -56,7 +56,7 @@ def test_dir_lists_the_lazy_topics_without_loading_them() -> None:
 
 
 def test_import_time_is_reported(record_property) -> None:  # type: ignore[no-untyped-def]
-    """The figure behind the promise of 50 ms; what the assertion counts is modules, which no busy machine changes."""
+    """The figure behind the promise of 50 ms; modules are what is asserted: no busy machine changes them."""
     pairs = [(seconds("pass"), seconds("import refdiff")) for _ in range(5)]
     extra = statistics.median(loaded - bare for bare, loaded in pairs)
     record_property("import_refdiff_extra_ms", round(1000 * extra, 1))

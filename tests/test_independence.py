@@ -37,7 +37,9 @@ BROKEN = [
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run import-linter on the packages of a folder, with that folder's own configuration."""
-    program = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
+    program = (
+        "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
+    )
     environment = os.environ | {"PYTHONPATH": str(folder)}
     command = [sys.executable, "-c", program, "--no-cache"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -76,4 +78,6 @@ def names() -> dict[str, str]:
     import tomllib
 
     configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    return {contract["id"]: contract["name"] for contract in configuration["tool"]["importlinter"]["contracts"]}
+    return {
+        contract["id"]: contract["name"] for contract in configuration["tool"]["importlinter"]["contracts"]
+    }
