@@ -13,7 +13,7 @@ A pair is converted where it is defined: what divides by the noise level, and al
 to leave ``eps`` or ``score`` for something else needs signal, :math:`\bar\alpha_t>0`.
 
 Every function takes the schedule, x_t of shape (B, *), the level t, an int or shape (B,), and the value, of
-the shape of x_t; it returns a tensor of that shape, dtype and device. It raises ValueError for a level outside
+the shape of x_t; it returns a tensor of that shape, dtype and device. It raises ValueError for a level out of
 the bounds of the pair, and for a value of another shape, dtype or device than x_t.
 """
 

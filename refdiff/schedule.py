@@ -77,7 +77,8 @@ class Schedule:
         _check_tables(self.beta, self.log_alpha_bar)
         log_alpha_bar = self.log_alpha_bar
         low = torch.zeros_like(log_alpha_bar) if self.log_alpha_bar_low is None else self.log_alpha_bar_low
-        one_minus_alpha_bar = -torch.expm1(log_alpha_bar)
+        # abs in place of a minus, which would make the zero of data -0 and its SNR -inf
+        one_minus_alpha_bar = torch.expm1(log_alpha_bar).abs()
         sqrt_one_minus_alpha_bar = one_minus_alpha_bar.sqrt()
         sqrt_alpha_bar = (log_alpha_bar / 2).exp()
         tables = {
@@ -90,7 +91,7 @@ class Schedule:
             "one_minus_alpha_bar": one_minus_alpha_bar,
             "sqrt_one_minus_alpha_bar": sqrt_one_minus_alpha_bar,
             "sigma": (-log_alpha_bar / 2).exp() * sqrt_one_minus_alpha_bar,
-            "snr": 1 / torch.expm1(-log_alpha_bar),
+            "snr": 1 / torch.expm1(-log_alpha_bar).abs(),
             "log_snr": log_alpha_bar - one_minus_alpha_bar.log(),
         }
         for name, table in tables.items():
@@ -279,7 +280,8 @@ def from_log_alpha_bar(log_alpha_bar: Tensor | Sequence[float], name: str = "cus
     Reference: formula ``schedule.alpha_bar_product``, ``schedule.alpha_bar_decreasing``.
     """
     values = _vector("log_alpha_bar", log_alpha_bar)
-    return Schedule(name, torch.cat([values[:1], -torch.expm1(values.diff())]), values)
+    beta = -torch.expm1(values.diff())
+    return Schedule(name, torch.cat([torch.zeros_like(values[:1]), beta]), values)
 
 
 def linear(T: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02) -> Schedule:
@@ -513,7 +515,8 @@ def subsequence(T: int, n: int, spacing: Spacing, offset: int = 0) -> tuple[int,
     .. math:: t_i=k_i+1,\quad k_i\in\{0,\dots,T-1\},\quad i=0,\dots,n-1
 
     with k = i⌊T/n⌋ (leading), k = round(i(T-1)/(n-1)) (linspace), k = round(T-iT/n)-1 (trailing), and
-    k = ⌊0.8 T (i/(n-1))²⌋ (quadratic); halves are rounded to even, and the arithmetic is exact.
+    k = ⌊0.8 T (i/(n-1))²⌋ (quadratic); halves are rounded to even, and the arithmetic is exact
+    (a grid of floats may round a half to the other side, as trailing does for T = 1000, n = 176).
 
     Args:
         T: number of steps of the schedule.
@@ -634,7 +637,7 @@ def _clipped(beta: Tensor, beta_max: float, name: str) -> Schedule:
 def _vector(name: str, values: Tensor | Sequence[float]) -> Tensor:
     if isinstance(values, Tensor) and values.is_meta:
         raise ValueError(f"{name} must have values, got a tensor on the meta device")
-    vector = torch.as_tensor(values, device="cpu").detach().to(torch.float64)
+    vector = torch.as_tensor(values, dtype=torch.float64, device="cpu").detach()
     if vector.dim() != 1 or vector.shape[0] == 0:
         raise ValueError(f"{name} must have shape (T,) with T at least 1, got {tuple(vector.shape)}")
     if bool(vector.isnan().any()):
@@ -660,10 +663,10 @@ def _check_tables(beta: Tensor, log_alpha_bar: Tensor) -> None:
             raise ValueError(f"{name} must be 0 at data, got {table[0].item()}")
     if beta.shape != log_alpha_bar.shape:
         raise ValueError(f"log_alpha_bar must have {len(beta)} entries, got {len(log_alpha_bar)}")
-    if not bool(((beta[1:] > 0) & (beta[1:] <= 1)).all()):
-        raise ValueError(f"beta must lie in (0, 1], got {beta[1:].min().item()}..{beta[1:].max().item()}")
     if not bool((log_alpha_bar[1:] < log_alpha_bar[:-1]).all()):
         raise ValueError("log_alpha_bar must decrease strictly, got a level that does not or NaN")
+    if not bool(((beta[1:] > 0) & (beta[1:] <= 1)).all()):
+        raise ValueError(f"beta must lie in (0, 1], got {beta[1:].min().item()}..{beta[1:].max().item()}")
 
 
 def _build(name: str, beta: Tensor, log_alpha: Tensor) -> Schedule:
