@@ -107,7 +107,8 @@ class HoOneBased(Target):
         abar, prev = self.look(self.abar, t, x_t), self.look(self.abar, s, x_t)
         sigma = eta * ((1 - prev) / (1 - abar)).sqrt() * (1 - abar / prev).sqrt()
         x0 = (x_t - (1 - abar).sqrt() * eps) / abar.sqrt()
-        return prev.sqrt() * x0 + (1 - prev - sigma**2).sqrt() * eps + sigma * noise
+        # the square may come out below zero by an ulp
+        return prev.sqrt() * x0 + (1 - prev - sigma**2).clamp(min=0).sqrt() * eps + sigma * noise
 
     def ddim_invert(self, x_s, s, t, eps):
         low, high = self.look(self.abar, s, x_s), self.look(self.abar, t, x_s)

@@ -189,12 +189,6 @@ class Exits(Textbook):
         sys.exit(3)
 
 
-@hostile("interrupts")
-class Interrupts(Textbook):
-    def q_sample(self, x0, t, noise):
-        raise KeyboardInterrupt
-
-
 @hostile("recurses")
 class Recurses(Textbook):
     def q_sample(self, x0, t, noise):

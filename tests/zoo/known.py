@@ -165,10 +165,8 @@ class InversionWraps(Textbook):
 
 @KNOWN("IDX-23", "index", "schedule")
 class DuplicateLevels(Textbook):
-    dialect = dialect(spacing="linspace")
-
     def timesteps(self, n):
-        return [*(np.linspace(0, (self.T - 1) / 4, n).astype(int) // 9 * 36)[::-1].tolist(), -1]
+        return [*(np.geomspace(self.T, 1, n).round().astype(int) - 1).tolist(), -1]
 
 
 @KNOWN("IDX-25", "index")
@@ -228,6 +226,8 @@ class LearnedRange(Ancestral):
 
     def strided_bounds(self, x, k, abar_t, abar_s):
         return (1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s), 1 - abar_t / abar_s
+
+    loss = vlb_term = guided_mean = None
 
     def sample(self, model, x_T, steps):
         x = x_T

@@ -65,8 +65,6 @@ class ForwardTarget(SchedulerTarget):
     def __init__(self, make: Any, clipping_was_set: bool) -> None:
         super().__init__(make, clipping_was_set)
         self.lists: dict[int, Any] = {}
-        if self.dialect.parameterization == "eps":
-            self.predict_x0 = self._predict_x0
 
     def thinned(self, n: int) -> Any:
         """A scheduler set to n steps."""
@@ -87,9 +85,6 @@ class ForwardTarget(SchedulerTarget):
     def velocity(self, x0: Tensor, eps: Tensor, t: int) -> Tensor:
         """v by ``get_velocity``."""
         return self.tensor(self.scheduler.get_velocity(x0, eps, torch.full((len(x0),), t)))
-
-    def _predict_x0(self, x_t: Tensor, t: int, eps: Tensor) -> Tensor:
-        return self.tensor(self.thinned(self.T).step(eps, t, x_t).pred_original_sample)
 
     def sample(self, model: Any, x_T: Tensor, steps: int) -> Tensor:
         """The loop that every pipeline of the package runs."""
@@ -147,6 +142,11 @@ class DDIMTarget(ForwardTarget):
     def __init__(self, make: Any, clipping_was_set: bool) -> None:
         super().__init__(make, clipping_was_set)
         self.strided = Strided(self.T)
+        if self.dialect.parameterization == "eps":
+            self.predict_x0 = self._predict_x0
+
+    def _predict_x0(self, x_t: Tensor, t: int, eps: Tensor) -> Tensor:
+        return self.tensor(self.thinned(self.T).step(eps, t, x_t).pred_original_sample)
 
     def timesteps(self, n: int) -> list[int]:
         """The timesteps that n steps visit, and data."""
