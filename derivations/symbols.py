@@ -1,6 +1,6 @@
 """The symbols of every formula: name, domain, meaning, unit of time and LaTeX, decided once.
 
-Levels are independent: ``abar_t`` and its predecessor ``abar_prev`` (or any earlier level ``abar_s``) are free,
+Levels are independent: ``abar_t`` and its predecessor ``abar_prev`` (or an earlier level ``abar_s``) are free,
 while α_t = ᾱ_t/ᾱ_{t−1} and β_t = 1 − α_t follow from them (``WHERE``).
 """
 
@@ -115,6 +115,18 @@ omega = _symbol("omega", "real", "noise independent of the merged noise", r"\ome
 step_noise_hat = _symbol(
     "step_noise_hat", "real", "prediction of the noise of step t alone", r"\hat\epsilon_{t\mid t-1}"
 )
+beta = _symbol("beta", "unit", "variance of every step", r"\beta")
+offset = _symbol("offset", "nonnegative", "small shift that keeps the first steps from vanishing", "s")
+span = _symbol("span", "positive", "half the range of the argument of a logistic function", "h")
+start = _symbol("start", "real", "first argument of a logistic function", "b")
+width = _symbol("width", "positive", "range of the argument of a logistic function", "w")
+temperature = _symbol("temperature", "positive", "divides the argument of a logistic function", r"\vartheta")
+abar_1 = _symbol("abar_1", "unit", "signal power kept at level 1", r"\bar\alpha_1", "step 1")
+abar_T = _symbol("abar_T", "unit", "signal power kept at the last level", r"\bar\alpha_T", "step T")
+before = _symbol("before", "nonnegative", "steps since the first: t-1", "k")
+after = _symbol("after", "positive", "steps until the last: T-t", "m")
+gain = _symbol("gain", "real", "slope of an affine prediction of the noise", "g")
+intercept = _symbol("intercept", "real", "value of an affine prediction of the noise at 0", "h")
 
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}

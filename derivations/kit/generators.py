@@ -151,10 +151,28 @@ def _power(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
     if exponent.is_Rational:
         image = sp.together(_image(base, generators, order))
         return _root_of(image, generators, order) ** (exponent * order)
-    split = exponent.as_independent(*exponent.free_symbols, as_Add=True)
-    if split[0] != 0 and split[0].is_Integer:
-        return _image(base, generators, order) ** split[0] * generators.atom(base ** split[1])
-    return generators.atom(expr)
+    whole, rest = exponent.as_independent(*exponent.free_symbols, as_Add=True)
+    if not whole.is_Integer:
+        whole, rest = sp.Integer(0), exponent
+    image = sp.together(_image(base, generators, order))
+    return image**whole * _symbolic_power(image, rest, generators)
+
+
+def _symbolic_power(base: sp.Expr, exponent: sp.Expr, generators: Generators) -> sp.Expr:
+    """base**exponent as powers of its irreducible factors, where all of them have a sign."""
+    bases, sign = list[tuple[sp.Expr, int]](), sp.Integer(1)
+    for part, side in zip(sp.fraction(base), (1, -1), strict=True):
+        number, factors = sp.factor_list(part)
+        for factor, count in factors:
+            bases.append((sp.expand(_sign(factor) * factor), side * count))
+            sign *= sp.Integer(_sign(factor)) ** count
+        bases += [(abs(number), side)] * (abs(number) != 1)
+        sign *= sp.sign(number)
+    if sign != 1:
+        return generators.atom(base**exponent)
+    terms = [term.as_coeff_Mul() for term in sp.Add.make_args(sp.expand(exponent))]
+    pairs = [(n, rest) if n.is_Integer else (sp.Integer(1), n * rest) for n, rest in terms]
+    return sp.prod(generators.atom(b**rest) ** (n * count) for b, count in bases for n, rest in pairs)
 
 
 def _root_of(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
