@@ -294,7 +294,7 @@ CONVERSIONS = tuple(_declare(target, source) for target, source in CLAIMS)
     lhs=v,
     rhs=SIGNAL * eps - NOISE * x_0,
     citations=("Salimans2022:app.D",),
-    reference="refdiff.parameterization:v",
+    reference="refdiff.parameterization:convert",
     decoys=(
         Decoy("opposite", NOISE * x_0 - SIGNAL * eps, "sign", "the opposite sign of v"),
         Decoy(
@@ -322,7 +322,7 @@ def velocity(claim: sp.Expr) -> Iterator[Step]:
     lhs=beta_t,
     rhs=1 - alpha_ddim_t / alpha_ddim_prev,
     citations=("Song2021ddim:app.C.2", "conventions:DDIM paper / ermongroup"),
-    reference="refdiff.parameterization:ddim_paper",
+    reference="refdiff.parameterization:DDIMPaper",
     decoys=(
         Decoy("one-minus-alpha", 1 - alpha_ddim_t, "index", "the paper's α_t read as Ho's α_t", "S001:/1"),
         Decoy("upside-down", 1 - alpha_ddim_prev / alpha_ddim_t, "index", "the ratio the wrong way round"),
@@ -343,7 +343,7 @@ def ddim_beta(claim: sp.Expr) -> Iterator[Step]:
     lhs=abar_su_t,
     rhs=sqrt(abar_t),
     citations=("S003:/9", "Su2022:9119", "conventions:Su Jianlin (科学空间)"),
-    reference="refdiff.parameterization:su",
+    reference="refdiff.parameterization:Su",
     decoys=(Decoy("same-letter", abar_t, "sqrt", "Su's ᾱ_t read as Ho's", "S003:/8"),),
 )
 def su_alpha_bar(claim: sp.Expr) -> Iterator[Step]:
@@ -359,7 +359,7 @@ def su_alpha_bar(claim: sp.Expr) -> Iterator[Step]:
     lhs=sp.Symbol("alpha_su_t", positive=True),
     rhs=abar_su_t / abar_su_prev,
     citations=("Su2022:9119",),
-    reference="refdiff.parameterization:su",
+    reference="refdiff.parameterization:Su",
     decoys=(Decoy("ho", abar_su_t**2 / abar_su_prev**2, "sqrt", "Ho's α_t, which is the square"),),
     assumptions=(sp.Lt(abar_su_t, abar_su_prev),),
 )
@@ -375,7 +375,7 @@ def su_alpha(claim: sp.Expr) -> Iterator[Step]:
     lhs=sqrt(beta_tilde_t),
     rhs=sqrt(1 - abar_su_prev**2) / sqrt(1 - abar_su_t**2) * sqrt(1 - (abar_su_t / abar_su_prev) ** 2),
     citations=("S003:/12", "Su2022:9181"),
-    reference="refdiff.parameterization:su",
+    reference="refdiff.parameterization:Su",
     decoys=(
         Decoy(
             "ho-letters",
@@ -398,7 +398,7 @@ def su_sigma(claim: sp.Expr) -> Iterator[Step]:
     lhs=sigma,
     rhs=sqrt((1 - abar_t) / abar_t),
     citations=("S004:8.23", "Karras2022:tab.1", "conventions:EDM"),
-    reference="refdiff.parameterization:edm",
+    reference="refdiff.parameterization:EDM",
     decoys=(
         Decoy(
             "not-divided",
@@ -424,7 +424,7 @@ def edm_sigma(claim: sp.Expr) -> Iterator[Step]:
     lhs=abar_t,
     rhs=1 / (1 + sigma**2),
     citations=("Karras2022:tab.1",),
-    reference="refdiff.parameterization:edm",
+    reference="refdiff.parameterization:EDM",
     decoys=(
         Decoy("rooted", 1 / sqrt(1 + sigma**2), "sqrt", "√ᾱ_t where ᾱ_t belongs", "jychoi118/ilvr_adm #13"),
         Decoy("variance", 1 / (1 + sigma), "sqrt", "σ taken for a variance"),
@@ -447,7 +447,7 @@ def edm_alpha_bar(claim: sp.Expr) -> Iterator[Step]:
     lhs=x_t,
     rhs=x_ve / sqrt(1 + sigma**2),
     citations=("Karras2022:tab.1", "conventions:k-diffusion / ComfyUI / A1111"),
-    reference="refdiff.parameterization:edm",
+    reference="refdiff.parameterization:from_sigma_space",
     decoys=(
         Decoy("not-scaled", x_ve, "data-scaling", "model input not divided by √(σ²+1)", "diffusers PR#1474"),
         Decoy(
@@ -472,7 +472,7 @@ def edm_input(claim: sp.Expr) -> Iterator[Step]:
     lhs=x_ve,
     rhs=x_0 + sigma * eps,
     citations=("Karras2022:1",),
-    reference="refdiff.parameterization:edm",
+    reference="refdiff.parameterization:to_sigma_space",
     decoys=(
         Decoy(
             "variance-preserving",
@@ -496,7 +496,7 @@ def edm_noised(claim: sp.Expr) -> Iterator[Step]:
     lhs=x_0,
     rhs=x_ve / (1 + sigma**2) - sigma / sqrt(1 + sigma**2) * v,
     citations=("conventions:reports, diffusers #1481",),
-    reference="refdiff.parameterization:edm",
+    reference="refdiff.parameterization:EDM",
     decoys=(
         Decoy(
             "plus",
@@ -529,7 +529,7 @@ def edm_x_0_from_v(claim: sp.Expr) -> Iterator[Step]:
     lhs=score_ve,
     rhs=SIGNAL * score,
     citations=("S004:8.26", "Karras2022:3"),
-    reference="refdiff.parameterization:edm",
+    reference="refdiff.parameterization:EDM",
     decoys=(
         Decoy("divided", score / SIGNAL, "parameterization", "gradients scale inversely to states"),
         Decoy("not-scaled", score, "data-scaling", "the change of variable is forgotten"),
@@ -551,7 +551,7 @@ def edm_score(claim: sp.Expr) -> Iterator[Step]:
     lhs=tau,
     rhs=2 / sp.pi * sp.atan(sigma),
     citations=("conventions:v-diffusion / progressive distillation",),
-    reference="refdiff.parameterization:edm",
+    reference="refdiff.parameterization:EDM",
     decoys=(
         Decoy(
             "radians",
@@ -575,7 +575,7 @@ def v_diffusion_time(claim: sp.Expr) -> Iterator[Step]:
     lhs=gamma,
     rhs=log((1 - abar_t) / abar_t),
     citations=("Kingma2021:§3.2", "conventions:VDM"),
-    reference="refdiff.parameterization:vdm",
+    reference="refdiff.parameterization:VDM",
     decoys=(
         Decoy("log-snr", log(abar_t / (1 - abar_t)), "sign", "the log-SNR itself: γ is minus that", "vdm #7"),
         Decoy("half", log((1 - abar_t) / abar_t) / 2, "sqrt", "log σ, half of γ", "conventions:DPM-Solver"),
@@ -593,7 +593,7 @@ def vdm_gamma(claim: sp.Expr) -> Iterator[Step]:
     lhs=abar_t,
     rhs=1 / (1 + exp(gamma)),
     citations=("Kingma2021:§3.2",),
-    reference="refdiff.parameterization:vdm",
+    reference="refdiff.parameterization:VDM",
     decoys=(
         Decoy("noise-power", 1 / (1 + exp(-gamma)), "sign", "sigmoid(γ): that is 1−ᾱ_t", "vdm #7"),
         Decoy(
@@ -612,7 +612,7 @@ def vdm_alpha_bar(claim: sp.Expr) -> Iterator[Step]:
     lhs=lambda_t,
     rhs=log(abar_t / (1 - abar_t)) / 2,
     citations=("Lu2022:§2.2", "conventions:DPM-Solver"),
-    reference="refdiff.parameterization:vdm",
+    reference="refdiff.parameterization:VDM",
     decoys=(
         Decoy("whole", log(abar_t / (1 - abar_t)), "sqrt", "the whole log-SNR", "conventions:DPM-Solver"),
         Decoy("gamma", log((1 - abar_t) / abar_t) / 2, "sign", "log σ: the opposite sign"),
@@ -641,7 +641,7 @@ RATE, INTEGRAL = beta_min + rate_gap * tau, beta_min * tau + rate_gap * tau**2 /
     lhs=sqrt(abar_t),
     rhs=exp(-INTEGRAL / 2),
     citations=("S004:8.8", "S004:8.12", "Song2021sde:33"),
-    reference="refdiff.parameterization:score_sde",
+    reference="refdiff.parameterization:ScoreSDE",
     decoys=(
         Decoy("whole-exponent", exp(-INTEGRAL), "discretization", "the power where the amplitude belongs"),
         Decoy(
@@ -665,7 +665,7 @@ def score_sde_scale(claim: sp.Expr) -> Iterator[Step]:
     lhs=sqrt(1 - abar_t),
     rhs=sqrt(1 - exp(-INTEGRAL)),
     citations=("S004:8.8", "S004:8.12", "Song2021sde:33"),
-    reference="refdiff.parameterization:score_sde",
+    reference="refdiff.parameterization:ScoreSDE",
     decoys=(
         Decoy(
             "sub-vp",
@@ -697,7 +697,7 @@ def score_sde_std(claim: sp.Expr) -> Iterator[Step]:
     lhs=sp.Symbol("drift", real=True),
     rhs=-RATE / 2,
     citations=("S004:8.7", "S004:8.11", "Song2021sde:11"),
-    reference="refdiff.parameterization:score_sde",
+    reference="refdiff.parameterization:ScoreSDE",
     decoys=(
         Decoy("half-missing", -RATE, "discretization", "β where β/2 belongs", "deepinv PR#1343"),
         Decoy("plus", RATE / 2, "sign", "away from 0"),
@@ -719,7 +719,7 @@ def score_sde_drift(claim: sp.Expr) -> Iterator[Step]:
     lhs=sp.Symbol("diffusion", positive=True) ** 2,
     rhs=RATE,
     citations=("S004:8.7", "S004:8.11", "Song2021sde:11"),
-    reference="refdiff.parameterization:score_sde",
+    reference="refdiff.parameterization:ScoreSDE",
     decoys=(
         Decoy("doubled", 2 * RATE, "discretization", "twice the squared diffusion", "deepinv PR#1343"),
         Decoy("not-squared", sqrt(RATE), "sqrt", "g where g² belongs"),

@@ -1,6 +1,6 @@
 """The symbols of every formula: name, domain, meaning, unit of time and LaTeX, decided once.
 
-Levels are independent: ``abar_t`` and its predecessor ``abar_prev`` (or an earlier level ``abar_s``) are free,
+Levels are independent: ``abar_t`` and its predecessor ``abar_prev`` (or an earlier ``abar_s``) are free,
 while α_t = ᾱ_t/ᾱ_{t−1} and β_t = 1 − α_t follow from them (``WHERE``).
 """
 

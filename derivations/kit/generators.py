@@ -233,7 +233,7 @@ def _exponential(argument: sp.Expr, generators: Generators) -> sp.Expr:
 
 
 def _turn(angles: tuple[sp.Expr, ...], generators: Generators) -> tuple[sp.Expr, sp.Expr]:
-    """Cosine and sine of a sum of angles, by the addition theorem; of a multiple, by Chebyshev polynomials."""
+    """Cosine and sine of a sum, by the addition theorem, and of multiples, by Chebyshev polynomials."""
     cosine, sine = sp.Integer(1), sp.Integer(0)
     for angle in angles:
         count, part = generators.whole(angle)

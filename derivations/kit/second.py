@@ -148,7 +148,8 @@ def z3_positive(obligation: Positive, assumptions: Sequence[sp.Basic] = ()) -> V
         side = _z3(above * below, names)
         solver.add(side > 0 if relation in (sp.Lt, sp.StrictLessThan) else side >= 0)
     for root, order, radicand in generators.relations:
-        solver.add(_z3(root**order, names) == _z3(radicand, names), *[_z3(root, names) > 0] * bool(root.is_positive))
+        solver.add(_z3(root**order, names) == _z3(radicand, names))
+        solver.add(*[_z3(root, names) > 0] * bool(root.is_positive))
     solver.add(_z3(denominator, names) != 0, wrong <= 0 if obligation.strict else wrong < 0)
     solver.add(*[constraint for symbol, name in names.items() for constraint in _z3_domain(symbol, name)])
     answer = solver.check()

@@ -229,7 +229,7 @@ class Induction(Step):
     kind: ClassVar[str] = "induction"
 
     def obligations(self) -> tuple[Obligation, ...]:
-        lhs, rhs = (sp.sympify(side).subs(dict(self.hypothesis)) for side in self.step)
+        lhs, rhs = (sp.sympify(side).xreplace(dict(self.hypothesis)) for side in self.step)
         return (Zero(*map(sp.sympify, self.base)), Zero(lhs, rhs))
 
 

@@ -16,7 +16,13 @@ from sympy.core.function import AppliedUndef
 from sympy.polys.fields import sfield
 
 from derivations.kit.ball import BallError, enclosure
-from derivations.kit.generators import Generators, NotRepresentableError, rational_image, reject_floats, unrolled
+from derivations.kit.generators import (
+    Generators,
+    NotRepresentableError,
+    rational_image,
+    reject_floats,
+    unrolled,
+)
 from derivations.kit.positive import facts
 from derivations.kit.verdict import Verdict
 from derivations.symbols import MEANINGS, WHERE
@@ -79,7 +85,7 @@ def exact(point: Point) -> dict[sp.Basic, sp.Expr]:
 
 
 def without_functions(expr: sp.Expr) -> sp.Expr:
-    """Values and derivatives of undefined functions become free real symbols: at one point they are arbitrary."""
+    """Values of undefined functions and their derivatives become free symbols: at one point they are arbitrary."""
     expr = unrolled(expr)
     ranges = {part for part in expr.atoms(sp.Sum, sp.Product) if part.function.atoms(AppliedUndef)}
     kinds = (sp.Subs, sp.Derivative, sp.Indexed, AppliedUndef)
@@ -98,11 +104,11 @@ def points(
 ) -> Iterator[Point]:
     """Random exact points of the domain that satisfy the assumptions; the same ones in every run."""
     symbols = sorted(set(names) | _names(assumptions), key=lambda symbol: symbol.name)
-    relations = facts(symbols, assumptions)
+    relations = [(close(r.rhs) - close(r.lhs), isinstance(r, sp.Lt)) for r in facts(symbols, assumptions)]
     generator, found = random.Random(seed), 0
     for _ in range(400 * count):
         point = {symbol: draw(symbol, generator) for symbol in symbols}
-        if all(_holds(relation, point) for relation in relations):
+        if all(_holds(difference, strict, point) for difference, strict in relations):
             yield point
             found += 1
         if found == count:
@@ -113,10 +119,9 @@ def _names(assumptions: Sequence[sp.Basic]) -> set[sp.Symbol]:
     return {symbol for assumption in assumptions for symbol in close(assumption).free_symbols}
 
 
-def _holds(relation: sp.Basic, point: Point) -> bool:
-    if relation.lhs in point and relation.rhs in point and isinstance(relation, sp.Lt):
-        return point[relation.lhs] < point[relation.rhs]
-    return bool(close(relation).subs(exact(point)) == sp.true)
+def _holds(difference: sp.Expr, strict: bool, point: Point) -> bool:
+    ball = enclosure(difference, point)
+    return bool(ball > 0 or (ball.is_zero() and not strict))
 
 
 def draw(symbol: sp.Symbol, generator: random.Random) -> Fraction:
