@@ -77,6 +77,11 @@ class NoiseTape:
 class _TorchMode(TorchDispatchMode):
     """Answers aten's Gaussian draws from a tape."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # nothing is compiled here, and importing the compiler takes seconds
+        return True
+
     def __init__(self, tape: NoiseTape) -> None:
         super().__init__()
         self.tape = tape
