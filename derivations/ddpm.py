@@ -452,7 +452,8 @@ def _mean_from_score(claim: sp.Expr) -> Iterator[Step]:
     decoys=(
         Decoy("variance-for-std", MEAN_FROM_EPS + sigma_t**2 * z, "variance", "σ_t² multiplies the noise"),
         Decoy(
-            "noise-not-scaled-back", (x_t - beta_t / sp.sqrt(1 - abar_t) * eps + sigma_t * z) / sp.sqrt(alpha_t),
+            "noise-not-scaled-back",
+            (x_t - beta_t / sp.sqrt(1 - abar_t) * eps + sigma_t * z) / sp.sqrt(alpha_t),
             "variance", "the fresh noise inside the bracket",
         ),
         Decoy(
@@ -549,7 +550,8 @@ GAIN = sp.sqrt(abar_prev) * beta_t / (1 - abar_t)
     decoys=(
         Decoy("gain-without-square", BETA_TILDE + GAIN * x_0_variance, "variance", "c where c² belongs"),
         Decoy(
-            "gain-of-x_t", BETA_TILDE + (sp.sqrt(alpha_t) * (1 - abar_prev) / (1 - abar_t)) ** 2 * x_0_variance,
+            "gain-of-x_t",
+            BETA_TILDE + (sp.sqrt(alpha_t) * (1 - abar_prev) / (1 - abar_t)) ** 2 * x_0_variance,
             "variance", "the coefficient of x_t",
         ),
     ),
