@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from typing import Literal
@@ -46,7 +46,8 @@ class Schedule:
         name: name of the schedule.
         beta: variance of each step, beta_0 = 0, then inside (0, 1] after rounding; 1 is zero terminal SNR.
         log_alpha_bar: log of alpha_bar, 0 at data, strictly decreasing; -inf at T is zero terminal SNR.
-        log_alpha_bar_low: what float64 rounded off log_alpha_bar; it makes differences of near levels exact.
+        low: what float64 rounded off log_alpha_bar, zeros if not given; kept as ``log_alpha_bar_low``, it
+            makes differences of near levels exact.
 
     ``last_signal`` is the last level whose sqrt_alpha_bar is above 0 in float64: T, or T - 1 where level T
     has zero SNR, or earlier where it underflows.
@@ -61,7 +62,8 @@ class Schedule:
     name: str
     beta: Tensor = field(repr=False)
     log_alpha_bar: Tensor = field(repr=False)
-    log_alpha_bar_low: Tensor | None = field(default=None, repr=False)
+    low: InitVar[Tensor | None] = None
+    log_alpha_bar_low: Tensor = field(init=False, repr=False)
     T: int = field(init=False)
     last_signal: int = field(init=False)
     alpha: Tensor = field(init=False, repr=False)
@@ -73,10 +75,10 @@ class Schedule:
     snr: Tensor = field(init=False, repr=False)
     log_snr: Tensor = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, low: Tensor | None) -> None:
         _check_tables(self.beta, self.log_alpha_bar)
         log_alpha_bar = self.log_alpha_bar
-        low = torch.zeros_like(log_alpha_bar) if self.log_alpha_bar_low is None else self.log_alpha_bar_low
+        low = torch.zeros_like(log_alpha_bar) if low is None else low
         # abs in place of a minus, which would make the zero of data -0 and its SNR -inf
         one_minus_alpha_bar = torch.expm1(log_alpha_bar).abs()
         sqrt_one_minus_alpha_bar = one_minus_alpha_bar.sqrt()
@@ -164,7 +166,7 @@ def log_ratio(schedule: Schedule, t: Level, s: Level) -> Tensor:
     Reference: formula ``ddpm.transition``.
     """
     high = take(schedule.log_alpha_bar, t) - take(schedule.log_alpha_bar, s)
-    low = _low(schedule)
+    low = schedule.log_alpha_bar_low
     return high + (take(low, t) - take(low, s))
 
 
@@ -570,7 +572,7 @@ def respace(schedule: Schedule, levels: Sequence[int]) -> Schedule:
     kept = torch.tensor(levels[::-1], device=schedule.beta.device)
     beta = torch.cat([schedule.beta[:1], beta_between(schedule, kept[1:], kept[:-1])])
     name = f"respace({schedule.name}, {len(levels) - 1})"
-    return Schedule(name, beta, schedule.log_alpha_bar[kept], _low(schedule)[kept])
+    return Schedule(name, beta, schedule.log_alpha_bar[kept], schedule.log_alpha_bar_low[kept])
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {
@@ -593,12 +595,6 @@ _SPACINGS: dict[str, Callable[[int, int, int], int]] = {
     "trailing": lambda T, n, i: round(T - Fraction(i * T, n)) - 1,
     "quadratic": lambda T, n, i: (4 * T * i * i) // (5 * max(n - 1, 1) ** 2),
 }
-
-
-def _low(schedule: Schedule) -> Tensor:
-    low = schedule.log_alpha_bar_low
-    assert low is not None
-    return low
 
 
 def _steps(T: int) -> Tensor:
