@@ -24,17 +24,20 @@ from typing import Literal
 
 import sympy as sp
 
-from derivations.kit.formula import Formula
+from derivations.kit.formula import Decoy, Formula
 from derivations.kit.generators import Generators, NotRepresentableError, rational_image
 from derivations.kit.positive import facts, known_sign
 from derivations.kit.steps import Induction, NotCovered, Positive, Step, Zero
 from derivations.kit.zero import close
-from derivations.symbols import MEANINGS
+from derivations.symbols import MEANINGS, abar_prev, abar_s, abar_t
 
 HEADER = """Require Import Reals Lra Psatz.
 Open Scope R_scope.
-Ltac side := repeat split; try lra; try nra; try (apply Rgt_not_eq; nra).
-Ltac positive := first [ lra | nra | apply Rlt_le; nra ].
+Ltac build := repeat first [ lra | apply Rplus_lt_0_compat | apply Rmult_lt_0_compat | apply Rinv_0_lt_compat
+  | apply pow_lt | assumption ].
+Ltac positive := first [ lra | solve [ build ] | nra | apply Rlt_le; nra ].
+Ltac side := repeat split; try lra; try (apply Rgt_not_eq; solve [ build ]); try nra;
+  try (apply Rgt_not_eq; nra).
 """
 SECONDS_PER_FILE = 60
 
@@ -71,13 +74,22 @@ def theorems(node: Formula) -> tuple[list[Theorem], list[str]]:
     for k, step in enumerate(node.steps()):
         for item in _of_step(step, node.assumptions, f"{_name(node.id)}_{k}"):
             found.append(item) if isinstance(item, Theorem) else left.append(f"{step.title}: {item}")
-    for decoy in node.decoys:
+    for decoy in _decoys(node):
         try:
             item = _refutation(node, decoy.closed, f"{_name(node.id)}_decoy_{_name(decoy.id)}")
         except NotRepresentableError as error:
             item = str(error)
         found.append(item) if isinstance(item, Theorem) else left.append(f"decoy {decoy.id}: {item}")
     return found, left
+
+
+def _decoys(node: Formula) -> list[Decoy]:
+    """The known decoys, and of each family the first mutation: the kernel's time goes where mistakes differ."""
+    grown = [decoy for decoy in node.decoys if decoy not in node.known_decoys]
+    families: dict[str, list[Decoy]] = {}
+    for decoy in grown:
+        families.setdefault(decoy.family, []).append(decoy)
+    return [*node.known_decoys, *(group[0] for group in families.values())]
 
 
 def _of_step(step: Step, assumptions: Sequence[sp.Basic], name: str) -> Iterator[Theorem | str]:
@@ -284,9 +296,10 @@ def _induction_text(step: Induction, unknown: sp.Symbol, claim: sp.Expr, name: s
     names = {**level, **{s: _variable(s) for s in others}}
     first = {**names, now: "(abar O)"}
     quantified = f" ({' '.join(_variable(s) for s in others)} : R)" if others else ""
+    domains = "".join(f"  {hypothesis} ->\n" for symbol in others for hypothesis in _domain(symbol))
     text = (
         f"Theorem {name}_all : forall (abar F : nat -> R){quantified},\n"
-        f"  (forall n, 0 < abar n) -> (forall n, abar (S n) < abar n) -> (forall n, abar n <= 1) ->\n"
+        f"{domains}  (forall n, 0 < abar n) -> (forall n, abar (S n) < abar n) ->\n  (forall n, abar n <= 1) ->\n"
         f"  F O = {_coq(value, first)} ->\n  (forall n, F (S n) = {_coq(recurrence, names)}) ->\n"
         f"  forall n, F n = {_coq(value, names)}.\nProof.\n"
         "intros until n. induction n as [|n IH]; [assumption|].\n"
@@ -313,7 +326,8 @@ def _refutation(node: Formula, wrong: sp.Expr, name: str) -> Theorem | str:
     text = (
         f"Theorem {name} : exists {names} : R, {claim}.\nProof.\nexists {witnesses}.\n"
         f"assert (E : {difference}) by (field; side).\n"
-        "repeat split; try lra; try nra; try (field; side).\nQed."
+        "repeat (split; [first [lra | field; lra | nra]|]).\n"
+        f"apply Rminus_not_eq. rewrite E. apply {'Rgt' if gap > 0 else 'Rlt'}_not_eq. lra.\nQed."
     )
     return Theorem(name, "decoy", text)
 
@@ -353,6 +367,8 @@ def _rational_point(
         point = {v: draw.choice(_candidates(v)) for v in plain}
         if attempt % 2 == 0:
             point |= {v: _DESIGNED[v.name] for v in plain if v.name in _DESIGNED}
+        if {abar_t, abar_prev, abar_s} <= point.keys():
+            point[abar_prev] = (point[abar_t] + point[abar_s]) / 2
         if not _with_roots(point, generators):
             continue
         try:

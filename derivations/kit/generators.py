@@ -35,9 +35,8 @@ class Generators:
     def atom(self, expr: sp.Expr) -> sp.Symbol:
         """A free generator for an opaque expression."""
         if expr not in self.free:
-            self.free[expr] = sp.Symbol(
-                f"_g{len(self.free)}", positive=bool(expr.is_positive) or None, real=True
-            )
+            positive = isinstance(expr, sp.exp) or expr.is_positive
+            self.free[expr] = sp.Symbol(f"_g{len(self.free)}", positive=positive or None, real=True)
         return self.free[expr]
 
     def root(self, radicand: sp.Expr, order: int) -> sp.Symbol:
