@@ -84,7 +84,7 @@ def theorems(node: Formula) -> tuple[list[Theorem], list[str]]:
 
 
 def _decoys(node: Formula) -> list[Decoy]:
-    """The known decoys, and of each family the first mutation: the kernel's time goes where mistakes differ."""
+    """The known decoys, and the first mutation of each family: the kernel's time goes where they differ."""
     grown = [decoy for decoy in node.decoys if decoy not in node.known_decoys]
     families: dict[str, list[Decoy]] = {}
     for decoy in grown:
@@ -299,7 +299,8 @@ def _induction_text(step: Induction, unknown: sp.Symbol, claim: sp.Expr, name: s
     domains = "".join(f"  {hypothesis} ->\n" for symbol in others for hypothesis in _domain(symbol))
     text = (
         f"Theorem {name}_all : forall (abar F : nat -> R){quantified},\n"
-        f"{domains}  (forall n, 0 < abar n) -> (forall n, abar (S n) < abar n) ->\n  (forall n, abar n <= 1) ->\n"
+        f"{domains}  (forall n, 0 < abar n) -> (forall n, abar (S n) < abar n) ->\n"
+        "  (forall n, abar n <= 1) ->\n"
         f"  F O = {_coq(value, first)} ->\n  (forall n, F (S n) = {_coq(recurrence, names)}) ->\n"
         f"  forall n, F n = {_coq(value, names)}.\nProof.\n"
         "intros until n. induction n as [|n IH]; [assumption|].\n"
