@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -69,9 +69,7 @@ def verify(ids: Ids = None, json_file: JsonFile = "") -> None:
     chosen = cli_proofs.choose(ids or [])
     rows = [cli_proofs.verified(formula) for formula in progress(chosen, "proving")]
     result = {"summary": cli_proofs.summary(rows), "results": rows}
-    finish(
-        cli_show.verification(result), result, json_file, ok=all(row["status"] == "proved" for row in rows)
-    )
+    finish(cli_show.verification(result), result, json_file, ok=result["summary"]["ok"])
 
 
 @app.command()
@@ -109,8 +107,11 @@ def check(
     from refdiff import oracle
     from refdiff.cli_target import load, named
 
-    report = oracle.check(load(target, named(options or [])), only=only, xfails=named(xfail or []))
-    finish(str(report), report.to_json(), json_file, ok=report.ok)
+    with busy("checking"):
+        report = oracle.check(load(target, named(options or [])), only or None, named(xfail or []))
+    asked = any(result.status != "skip" for result in report.results)
+    text = str(report) if asked else f"{report}\nNOT ok: nothing was checked"
+    finish(text, report.to_json(), json_file, ok=report.ok and asked)
 
 
 @app.command()
@@ -162,11 +163,14 @@ def golden_export(
     topic: Annotated[str, typer.Option(help="schedule, ddpm, ddim, ...")],
     format: Annotated[str, typer.Option("--format", "-f", help="json or csv.")] = "json",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File; stdout when left out.")] = None,
+    json_file: JsonFile = "",
 ) -> None:
     """Write one self-contained file of certified values for a program in another language."""
     from refdiff import golden
 
     write(golden.export(topic, format), str(output) if output else "-")
+    if json_file:
+        write(golden.export(topic, "json"), json_file)
 
 
 @golden_app.command("check")
@@ -194,6 +198,14 @@ def write(text: str, file: str) -> None:
         sys.stdout.write(text)
     else:
         Path(file).write_text(text, encoding="utf-8")
+
+
+def busy(label: str) -> AbstractContextManager[Any]:
+    """A sign of life on stderr when that is a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console.status(label) if console.is_terminal else nullcontext()
 
 
 @contextmanager

@@ -126,3 +126,19 @@ def certificates(result: Row) -> str:
 def _reason(text: str) -> str:
     """The reason without the step it belongs to."""
     return text.partition(": ")[2] or text
+
+
+def golden_files(rows: Sequence[Row]) -> str:
+    """One file a line, and the sums."""
+    lines = [(row["topic"], row["name"], row["cases"], row["values"], row["bytes"]) for row in rows]
+    total = ("all", "", *(sum(row[name] for row in rows) for name in ("cases", "values", "bytes")))
+    return table(("topic", "file", "cases", "values", "bytes"), [*lines, total])
+
+
+def golden_checked(result: Row) -> str:
+    """What differs from the values generated anew."""
+    total = result["summary"]
+    wrong = [f"{row['path']}: {row['detail']}" for row in result["results"] if row["status"] != "pass"]
+    counts = f"{total['files']} files, {total['cases']} cases, {total['values']} values"
+    differ = f"{total['failed']} of {total['files']} files DIFFER"
+    return "\n".join([*wrong, f"{counts}: generated anew, the same bytes" if total["ok"] else differ])

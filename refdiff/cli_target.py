@@ -31,12 +31,16 @@ def load(name: str, options: Mapping[str, str]) -> Target:
     """The target that a name stands for: ``diffusers:Class``, ``pkg.module:attr`` or ``file.py:attr``."""
     where, colon, attribute = name.rpartition(":")
     if not colon or not where or not attribute:
-        raise ValueError(
-            f"target {name!r} is not of the form diffusers:Name, pkg.module:attr or file.py:attr"
-        )
+        forms = "diffusers:Name, pkg.module:attr or file.py:attr"
+        raise ValueError(f"target {name!r} is not of the form {forms}")
     if where in adapters.LIBRARIES:
         return adapters.load(name, options)
-    return built(_attribute(_module(where), attribute), name, adapters.parsed(options))
+    try:
+        return built(_attribute(_module(where), attribute), name, adapters.parsed(options))
+    except ValueError:
+        raise
+    except Exception as error:  # whatever foreign code raises while it is imported and built
+        raise ValueError(f"target {name!r} cannot be built: {type(error).__name__}: {error}") from error
 
 
 def _module(where: str) -> ModuleType:
