@@ -127,6 +127,17 @@ before = _symbol("before", "nonnegative", "steps since the first: t-1", "k")
 after = _symbol("after", "positive", "steps until the last: T-t", "m")
 gain = _symbol("gain", "real", "slope of an affine prediction of the noise", "g")
 intercept = _symbol("intercept", "real", "value of an affine prediction of the noise at 0", "h")
+eps_s = _symbol("eps_s", "real", "noise predicted at level s", r"\epsilon_s")
+h = _symbol("h", "positive", "step in a noise level", "h")
+dim = _symbol("dim", "natural", "dimension of the variable", "d")
+dim_y = _symbol("dim_y", "natural", "dimension of the observation", "e")
+mean_0 = _symbol("mean_0", "real", "mean of the first law, or of the prior", r"\mu_0")
+mean_1 = _symbol("mean_1", "real", "mean of the second law", r"\mu_1")
+variance_0 = _symbol("variance_0", "positive", "variance of the first law, or of the prior", "v_0")
+variance_1 = _symbol("variance_1", "positive", "variance of the second law, or of added noise", "v_1")
+slope = _symbol("slope", "nonzero", "factor of an affine map", "a")
+shift = _symbol("shift", "real", "shift of an affine map", "b")
+y = _symbol("y", "real", "an observation, or the image of a map", "y")
 
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}

@@ -117,7 +117,7 @@ def _without_roots(expr: sp.Expr, assumptions: Sequence[sp.Basic]) -> sp.Expr:
 
 
 def _positive_case(expr: sp.Expr, strict: bool) -> bool:
-    numerator, denominator = sp.fraction(sp.cancel(sp.together(sp.expand(expr))))
+    numerator, denominator = sp.fraction(sp.cancel(sp.together(expr)))
     if denominator.is_number and denominator.is_negative:
         numerator, denominator = -numerator, -denominator
     if not _coefficients_positive(denominator, strict=True):
