@@ -6,13 +6,13 @@ import hypothesis
 import pytest
 import torch
 
-hypothesis.settings.register_profile(
-    "refdiff",
+COMMON = hypothesis.settings(
     deadline=None,
-    derandomize=True,
-    max_examples=50,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
 )
+hypothesis.settings.register_profile("refdiff", COMMON, derandomize=True, max_examples=50)
+# for a search by hand: pytest --hypothesis-profile=thorough
+hypothesis.settings.register_profile("thorough", COMMON, derandomize=False, max_examples=1000)
 hypothesis.settings.load_profile("refdiff")
 torch.set_num_threads(1)
 
