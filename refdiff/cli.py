@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -68,7 +68,7 @@ def verify(ids: Ids = None, json_file: JsonFile = "") -> None:
 
     chosen = cli_proofs.choose(ids or [])
     rows = [cli_proofs.verified(formula) for formula in progress(chosen, "proving")]
-    result = {"summary": cli_proofs.summary(rows), "results": rows}
+    result: dict[str, Any] = {"summary": cli_proofs.summary(rows), "results": rows}
     finish(cli_show.verification(result), result, json_file, ok=result["summary"]["ok"])
 
 
@@ -220,9 +220,10 @@ def bar(label: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: shown.advance(task)
 
 
-def progress(items: Sequence[Item], label: str) -> Iterator[Item]:
+def progress(items: Iterable[Item], label: str) -> Iterator[Item]:
     """The items, one step of the bar each."""
-    with bar(label, len(items)) as advance:
-        for item in items:
+    work = list(items)
+    with bar(label, len(work)) as advance:
+        for item in work:
             yield item
             advance()
