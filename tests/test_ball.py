@@ -126,3 +126,10 @@ def test_precision_of_the_caller_is_left_alone() -> None:
     before = ctx.prec
     evaluate(sympy.exp(x), {x: 1}, digits=200)
     assert ctx.prec == before
+
+
+def test_a_function_of_integers_takes_its_table() -> None:
+    k, beta = sympy.Symbol("k"), sympy.Function("beta")
+    table = {1: Fraction(1, 10), 2: Fraction(1, 5)}
+    product = sympy.Product(1 - beta(k), (k, 1, x))
+    assert enclosure(product, {x: 2, beta: lambda index: table[index]}).overlaps(arb(fmpq(18, 25)))

@@ -15,6 +15,7 @@ from typing import TypeAlias, TypeVar
 
 import sympy
 from flint import arb, ctx, fmpq, fmpz
+from sympy.core.function import AppliedUndef, UndefinedFunction
 
 Ball: TypeAlias = Callable[[int], arb]
 Value: TypeAlias = int | Fraction | sympy.Expr | Ball
@@ -51,7 +52,8 @@ def evaluate(expr: sympy.Basic | int, values: Values | None = None, digits: int 
     Args:
         expr: any expression of +, *, powers, exp, log, cos, tanh, erf, pi, Min, Max, Abs, Piecewise, ...
         values: for every symbol (or other subexpression) an int, a Fraction, an expression without free
-            symbols, or a function from bits to a ball.
+            symbols, or a function from bits to a ball; for an undefined function of integers such as beta(i),
+            a Python function from integers to one of these.
         digits: decimal digits that the ball must decide.
 
     Returns:
@@ -210,7 +212,7 @@ Compiled: TypeAlias = Callable[[_Point], Number]
 
 
 def _number(expr: sympy.Basic, values: Values, bits: int) -> Number:
-    compound = {key: value for key, value in values.items() if not isinstance(key, sympy.Symbol)}
+    compound = {key: value for key, value in values.items() if not isinstance(key, NAMES)}
     if compound:
         names = {key: sympy.Symbol(f"[{key}]") for key in compound}
         expr = expr.xreplace(names)
@@ -336,8 +338,22 @@ def _range(expr: sympy.Basic) -> Compiled:
 
 def _integer(expr: sympy.Basic, number: Number) -> int:
     if isinstance(number, arb) or number.q != 1:
-        raise BallError(f"a limit of {expr} is {number}, not an integer")
+        raise BallError(f"an index of {expr} is {number}, not an integer")
     return int(number.p)
+
+
+def _table(expr: sympy.Basic) -> Compiled:
+    """A function of integers, such as beta(i), whose value is a Python function."""
+    inner = [_compile(argument) for argument in expr.args]
+
+    def entry(point: _Point) -> Number:
+        function = point.values.get(expr.func)
+        if not callable(function):
+            raise BallError(f"cannot evaluate {expr}: {expr.func} is not known to ball arithmetic")
+        indices = [_integer(expr, argument(point)) for argument in inner]
+        return _Point({expr: function(*indices)}, point.bits).value(expr)
+
+    return entry
 
 
 def _piecewise(expr: sympy.Basic) -> Compiled:
@@ -476,5 +492,7 @@ BUILDERS: tuple[tuple[type, Callable[[sympy.Basic], Compiled]], ...] = (
     (sympy.Sum, _range),
     (sympy.Product, _range),
     (sympy.Piecewise, _piecewise),
+    (AppliedUndef, _table),
 )
 KEYS = count()
+NAMES = (sympy.Symbol, UndefinedFunction)
