@@ -281,6 +281,8 @@ def _logarithm_of_powers(argument: sp.Expr, generators: Generators, order: int) 
         base, exponent = factor.as_base_exp()
         if isinstance(factor, sp.exp):
             total += _image(factor.args[0], generators, order)
+        elif factor is sp.E:
+            total += 1
         elif exponent != 1 and exponent.is_Rational and base.is_positive is not False:
             total += exponent * _logarithm(base, generators, order)
         elif base.is_Symbol or base.is_Number or not isinstance(base, sp.Mul | sp.Pow):

@@ -85,7 +85,7 @@ def exact(point: Point) -> dict[sp.Basic, sp.Expr]:
 
 
 def without_functions(expr: sp.Expr) -> sp.Expr:
-    """Values of undefined functions and their derivatives become free symbols: at one point they are arbitrary."""
+    """Values of undefined functions and derivatives become free symbols: at one point they are arbitrary."""
     expr = unrolled(expr)
     ranges = {part for part in expr.atoms(sp.Sum, sp.Product) if part.function.atoms(AppliedUndef)}
     kinds = (sp.Subs, sp.Derivative, sp.Indexed, AppliedUndef)
