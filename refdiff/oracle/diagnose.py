@@ -42,18 +42,20 @@ def case_of(session: Session, name: str, found: Probe, want: Expected) -> Case:
 
 def explain(case: Case) -> Diagnosis:
     """The simplest hypothesis that fits all points, else one for each coefficient, else the shape of the ratio."""
+    at_data = only_noise_at_data(case)
+    if at_data is not None:
+        return at_data
     singles = list(chain(hypotheses.simple(case), hypotheses.mutated(case)))
     best = fitting(case, singles)
     if best is not None:
         return said(case, best)
-    at_data = only_noise_at_data(case)
     apart = row_by_row(case, singles)
     if apart is not None:
-        return replace(apart, family=at_data.family, also=(apart.family, *apart.also)) if at_data else apart
+        return apart
     best = fitting(case, within_budget(hypotheses.doubly(case, promising(case, singles))))
-    if best is not None and not at_data:
+    if best is not None:
         return said(case, best)
-    return at_data or without(case)
+    return without(case)
 
 
 def within_budget(candidates: Iterable[Hypothesis]) -> Iterable[Hypothesis]:

@@ -160,23 +160,77 @@ PORTS: dict[str, Port] = {
     )
 }
 
+# an ancestral step between any two levels, as ``sample`` makes it
+_STRIDED_X0_MEAN = "mean = sqrt(abar_s)*beta_step/(1 - abar_t)*x0 + sqrt(alpha_step)*(1 - abar_s)/(1 - abar_t)*x"
+_STRIDED_EPS_MEAN = "mean = (x - beta_step/sqrt(1 - abar_t)*e)/sqrt(alpha_step)"
+_STRIDED_VARIANCE = {
+    "beta_tilde": "variance = beta_step*(1 - abar_s)/(1 - abar_t)",
+    "beta": "variance = beta_step",
+    "beta_first_tilde": "variance = beta_step",
+    "learned_range": "variance = exp(f*log(beta_step) + (1 - f)*log(beta_low))",
+    "learned": "variance = exp(f)",
+}
+SAMPLERS = {
+    "ddim": PORTS["ddim_step"],
+    "ddpm": Port(
+        "ddpm",
+        ("x_t", "t", "s", "eps", "noise"),
+        {"x_t": ("x", "t"), "eps": ("e", None), "noise": ("z", None)},
+        "s",
+        (
+            f"{_STRIDED_EPS_MEAN}\nVARIANCE\nout = mean + last*sqrt(variance)*z",
+            f"{_X0}\n{_STRIDED_X0_MEAN}\nVARIANCE\nout = mean + last*sqrt(variance)*z",
+        ),
+        noise="noise",
+    ),
+}
+PORTS_AND_SAMPLERS = PORTS | {"ddpm": SAMPLERS["ddpm"]}
+
+CONFUSED: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "guided_mean": (
+        ("guidance", "the gradient is ignored", f"{_EPS_MEAN}\nout = mean"),
+        ("guidance", "the scale multiplies x_0, not the gradient", f"{_X0}\nx0 = scale*x0\n{_POSTERIOR}\nVARIANCE\nout = mean + variance*g"),
+        ("guidance", "the scale multiplies the mean, not the gradient", f"{_EPS_MEAN}\nVARIANCE\nout = scale*mean + variance*g"),
+        ("guidance", "the scale multiplies eps, not the gradient", f"e = scale*e\n{_EPS_MEAN}\nVARIANCE\nout = mean + variance*g"),
+        ("guidance", "the gradient goes into eps, as for DDIM: eps - sqrt(1 - abar_t) scale grad", f"e = e - sqrt(1 - abar_t)*scale*g\n{_EPS_MEAN}\nout = mean"),
+        ("guidance", "the gradient goes into eps without its factor", f"e = e - scale*g\n{_EPS_MEAN}\nout = mean"),
+        ("guidance", "the gradient goes into x_t before the step", f"VARIANCE\nx = x + scale*variance*g\n{_EPS_MEAN}\nout = mean"),
+        ("guidance", "the gradient is scaled by the root of beta_t", f"{_EPS_MEAN}\nout = mean + scale*sqrt(beta_t)*g"),
+        ("guidance", "the gradient is scaled by beta_t", f"{_EPS_MEAN}\nout = mean + scale*beta_t*g"),
+        ("guidance", "the gradient is scaled by 1 - abar_t", f"{_EPS_MEAN}\nout = mean + scale*(1 - abar_t)*g"),
+        ("guidance", "the gradient is scaled by sqrt(1 - abar_t)", f"{_EPS_MEAN}\nout = mean + scale*sqrt(1 - abar_t)*g"),
+        ("guidance", "the gradient has the wrong sign", f"{_EPS_MEAN}\nVARIANCE\nout = mean - scale*variance*g"),
+        ("guidance", "the gradient is scaled by exp of half the standard deviation: a std taken for a log-variance",
+         f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*sqrt(variance))*g"),
+        ("guidance", "the gradient is scaled by exp of half the variance", f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*variance)*g"),
+    ),
+    "ddim_step": (
+        ("variance", "the direction's coefficient is sigma, as the noise's", f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sigma*e + sigma*z"),
+        ("variance", "the direction's coefficient leaves sigma out", f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s)*e + sigma*z"),
+        ("parameterization", "x_0 stands for eps in the direction", f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s - sigma**2)*x0 + sigma*z"),
+        ("parameterization", "x_0 is x_t", f"{_SIGMA}\nx0 = x\n{_DIRECTION}"),
+    ),
+}
+
 # the model output m of each parameterization, at the level where x lives
 _FROM_MODEL = {
     "x_0": "e = (x - sqrt(abar_T)*e)/sqrt(1 - abar_T)",
     "v": "e = sqrt(1 - abar_T)*x + sqrt(abar_T)*e",
     "score": "e = -sqrt(1 - abar_T)*e",
 }
-_TAKES_MODEL_OUTPUT = ("ddpm_step", "ddim_step", "ddim_invert", "guided_mean")
+_TAKES_MODEL_OUTPUT = ("ddpm", "ddpm_step", "ddim_step", "ddim_invert", "guided_mean")
 
 
 def programs(port: Port, dialect: Dialect) -> tuple[str, ...]:
     """A port's programs in a dialect: its space, its parameterization, its variance."""
-    return tuple(_adapted(program, port, dialect) for program in port.programs)
+    return tuple(adapted(program, port, dialect) for program in port.programs)
 
 
-def _adapted(program: str, port: Port, dialect: Dialect) -> str:
-    learned = dialect.variance.startswith("learned") and port.name != "ddpm_step"
-    program = program.replace("VARIANCE", VARIANCE["beta_tilde" if learned else dialect.variance])
+def adapted(program: str, port: Port, dialect: Dialect) -> str:
+    """A program in a dialect."""
+    learned = dialect.variance.startswith("learned") and port.name == "guided_mean"
+    variances = _STRIDED_VARIANCE if port.name == "ddpm" else VARIANCE
+    program = program.replace("VARIANCE", variances["beta_tilde" if learned else dialect.variance])
     lines = []
     levels = {name: level for name, level in port.states.values() if level is not None}
     if dialect.space == "ve":

@@ -36,6 +36,7 @@ class Case:
         want: what they should be.
         usable: points with an answer.
         programs: ways of writing the right formula.
+        steps: number of steps of the sampler that the points are from, if any.
     """
 
     port: str
@@ -46,6 +47,7 @@ class Case:
     want: Expected
     usable: Array
     programs: tuple[str, ...]
+    steps: int = 0
 
     @cached_property
     def scale(self) -> Array:
@@ -114,7 +116,7 @@ def simple(case: Case) -> Iterator[Hypothesis]:
 
 def dialects(case: Case) -> Iterator[Hypothesis]:
     """The right formula under each convention that was not declared."""
-    port = formulas.PORTS.get(case.port)
+    port = formulas.PORTS_AND_SAMPLERS.get(case.port)
     if port is None:
         return
     for changes, words in _CONVENTIONS:
@@ -153,11 +155,11 @@ _CONVENTIONS: tuple[tuple[dict[str, Any], str], ...] = (
 
 def _concerns(name: str, port: str) -> bool:
     if name == "variance":
-        return port in ("ddpm_step", "guided_mean")
+        return port in ("ddpm", "ddpm_step", "guided_mean")
     if name == "eta":
         return port == "ddim_step"
     if name == "parameterization":
-        return port in ("ddpm_step", "ddim_step", "ddim_invert", "guided_mean")
+        return port in ("ddpm", "ddpm_step", "ddim_step", "ddim_invert", "guided_mean")
     return True
 
 
@@ -169,7 +171,7 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
         for ds in (-1, 0, 1):
             if (dt, ds) != (0, 0):
                 moves.append(("index", f"matches level {_plus('t', dt)} for t and {_plus('s', ds)} for s", t + dt, s + ds))
-    two = case.port in formulas.PORTS and formulas.PORTS[case.port].two_levels
+    two = formulas.PORTS_AND_SAMPLERS[case.port].two_levels if case.port in formulas.PORTS_AND_SAMPLERS else False
     if two:
         stride = np.maximum(t - s, 1)
         moves += [
@@ -180,6 +182,12 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
             ("index", "matches t and s swapped", s, t),
             ("index", "matches level t for s", t, t),
             ("index", "matches level s for t", s, s),
+        ]
+    if case.steps:
+        by_stride = np.maximum(t - T // case.steps, 0)
+        moves += [
+            ("index", "the previous level is taken by stride, t - T // n, not from the list", t, by_stride),
+            ("index", "the previous level is taken by stride, and is not data where it is below 1", t, np.maximum(by_stride, 1)),
         ]
     for kind in (torch.bfloat16, torch.float16):
         rounded = torch.as_tensor(t).to(kind).long().numpy()
@@ -210,7 +218,21 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
             formula = program
             yield Hypothesis(family, words, evaluate(code, env, case.want.states), 1, formula)
             yield Hypothesis(family, f"{words} (clamped to the table)", evaluate(code, at_edges, case.want.states), 1, formula)
+        kept = Points(np.where(t == 0, 0, np.clip(new_t, 0, T)), np.where(s == 0, 0, np.clip(new_s, 0, T)), case.points.scalars)
+        at_data = environment(case, points=kept) | {"last": env["last"]}
+        values = evaluate(formulas.compiled(case.programs[0]), at_data, case.want.states)
+        yield Hypothesis(family, f"{words} (except at data)", values, 1, case.programs[0])
     yield from _wrapped(case)
+    yield from named(case)
+
+
+def named(case: Case) -> Iterator[Hypothesis]:
+    """Forms that people use or mistake for the right one, whole."""
+    env = environment(case)
+    port = formulas.PORTS_AND_SAMPLERS.get(case.port)
+    for family, words, program in formulas.CONFUSED.get(case.port, ()):
+        adapted = program if port is None else formulas.adapted(program, port, case.dialect)
+        yield Hypothesis(family, words, evaluate(formulas.compiled(adapted), env, case.want.states), 1, adapted)
 
 
 def _plus(name: str, change: int) -> str:
@@ -236,13 +258,28 @@ def _wrapped(case: Case) -> Iterator[Hypothesis]:
 def other_tables(case: Case) -> Iterator[Hypothesis]:
     """The right formula with another schedule, or with tables of low precision."""
     code = formulas.compiled(case.programs[0])
-    for family, words, table, also in tables_by_mistake(case.table):
+    for family, words, table, also in tables_by_mistake(case):
         env = environment(case, table)
         yield Hypothesis(family, words, evaluate(code, env, case.want.states), 2, case.programs[0], also=also)
 
 
-def tables_by_mistake(table: Tables) -> Iterator[tuple[str, str, Tables, tuple[str, ...]]]:
+def _tables_of_steps(case: Case) -> Iterator[tuple[str, str, Tables, tuple[str, ...]]]:
+    """A schedule made with as many steps as the sampler takes, read at the number of the step."""
+    for name, make in schedules.SCHEDULES.items():
+        try:
+            short = where.tables(make(case.steps))
+        except ValueError:
+            continue
+        log_abar = np.full(case.table.T + 1, np.nan, dtype=np.longdouble)
+        visited = np.unique(np.append(case.points.t, case.points.s))
+        if len(visited) == case.steps + 1:
+            log_abar[visited] = short.log_abar
+            yield "schedule", f"the {name} schedule is made with T = {case.steps}, the number of sampling steps", Tables(log_abar, case.table.beta), ("index",)
+
+
+def tables_by_mistake(case: Case) -> Iterator[tuple[str, str, Tables, tuple[str, ...]]]:
     """Other tables: rounded ones, wrongly made ones, other schedules of the same length."""
+    table = case.table
     beta, abar = table.beta[1:].astype(float), np.exp(table.log_abar[1:]).astype(float)
     for kind in (torch.float16, torch.bfloat16):
         name = str(kind).removeprefix("torch.")
@@ -258,6 +295,9 @@ def tables_by_mistake(table: Tables) -> Iterator[tuple[str, str, Tables, tuple[s
     yield "sqrt", "the square of alpha_bar stands for alpha_bar", _from_abar(abar**2), ("schedule",)
     yield "index", "alpha_t = 1 - beta_t stands for alpha_bar_t", _from_abar(1 - beta), ("schedule",)
     yield "schedule", "the schedule is reversed", _from_abar(np.cumprod(1 - beta[::-1])), ("index",)
+    steps = case.steps
+    if steps:
+        yield from _tables_of_steps(case)
     for name, make in schedules.SCHEDULES.items():
         try:
             yield "schedule", f"the schedule {name} instead of the declared one", where.tables(make(table.T)), ()

@@ -32,6 +32,8 @@ _CONFUSED: dict[str, tuple[tuple[str, str], ...]] = {
         ("alpha_t", "variance"),
         ("beta_tilde", "variance"),
     ),
+    "alpha_step": (("alpha_t", "index"), ("abar_t", "index"), ("beta_step", "variance")),
+    "beta_step": (("beta_t", "index"), ("alpha_step", "variance"), ("beta_s", "index")),
     "variance": (
         ("beta_t", "variance"), ("beta_tilde", "variance"), ("beta_s", "variance"), ("beta_next", "variance"),
     ),  # fmt: skip
@@ -115,9 +117,7 @@ def _mutants(program: str) -> Iterator[Mutant]:
         assert isinstance(target, ast.Name)
         changed = (*_variants(statement.value, target.id), *_replaced(target.id, statement.value))
         for family, rule, value, rank, old, new in changed:
-            also: tuple[str, ...] = ()
-            if target.id in ("variance", "sigma") or _names(old) & {"variance", "sigma"}:
-                also = () if family == "variance" else ("variance",)
+            family, also = _family(family, target.id, _names(old), _names(new))
             assign = ast.Assign(statement.targets, value, lineno=0)
             body = [*tree.body[:index], assign, *tree.body[index + 1 :]]
             yield Mutant(family, rule, _module(body), rank, old, new, also)
@@ -132,11 +132,26 @@ _VARIANCES = (
 
 def _replaced(target: str, value: ast.expr) -> Iterator[Variant]:
     """Another quantity altogether in place of a variance."""
-    for text in _VARIANCES if target in ("variance", "sigma") else ():
+    right = ast.unparse(value)
+    of_itself = tuple(form.format(right) for form in ("exp({})", "exp(0.5*({}))", "exp(0.5*sqrt({}))", "log({})", "sqrt({})"))
+    raw = ("f*beta_t + (1 - f)*beta_low", "exp(f*log(beta_step) + (1 - f)*log(beta_low))", "beta_t**f*beta_low**(1 - f)", "f")
+    others = (*_VARIANCES, *of_itself, *(raw if "f" in _names(value) else ()))
+    for text in others if target in ("variance", "sigma") else ():
         forms = (text,) if target == "variance" else (f"eta*sqrt({text})", f"eta*({text})", f"sqrt(eta*({text}))")
         for form in forms:
             new = ast.parse(form, mode="eval").body
             yield "variance", "another variance" if target == "variance" else "another σ", new, 1, value, new
+
+
+def _family(family: str, target: str, old: set[str], new: set[str]) -> tuple[str, tuple[str, ...]]:
+    """What a mistake touches may name its family better than what it is."""
+    touched = old | new
+    if touched & {"g", "scale"} and (target == "out" or old ^ new & {"g", "scale"}):
+        return "guidance", (family,)
+    about_variance = target in ("variance", "sigma") or bool(touched & {"variance", "sigma"})
+    if family == "parameterization" and about_variance:
+        return "variance", (family,)
+    return family, ("variance",) if about_variance and family != "variance" else ()
 
 
 def _names(node: ast.expr) -> set[str]:
@@ -198,8 +213,12 @@ def _is_linear(node: ast.expr) -> bool:
     return any(isinstance(child, ast.Name) and child.id in (*_STATES, "mean", "out") for child in ast.walk(node))
 
 
+def _call(name: str, node: ast.expr) -> ast.expr:
+    return ast.Call(ast.Name(name, ast.Load()), [node], [])
+
+
 def _sqrt(node: ast.expr) -> ast.expr:
-    return ast.Call(ast.Name("sqrt", ast.Load()), [node], [])
+    return _call("sqrt", node)
 
 
 def _op(left: ast.expr, op: ast.operator, right: ast.expr) -> ast.expr:
@@ -243,6 +262,12 @@ def _of_call(node: ast.Call, inside: str) -> Iterator[Local]:
             half = _op(_number(0.5), ast.Mult(), inner)
             yield "sqrt", "half instead of a square root", half, 3
         yield inside, "one half stands under the root", _sqrt(_op(_number(0.5), ast.Mult(), inner)), 3
+    if name == "exp":
+        yield "variance", "a logarithm is read as the quantity itself", inner, 1
+        yield "variance", "one half in the exponent", _call("exp", _op(_number(0.5), ast.Mult(), inner)), 1
+        yield "variance", "twice the exponent", _call("exp", _op(_number(2.0), ast.Mult(), inner)), 1
+    if name == "log":
+        yield "variance", "interpolated without a logarithm", inner, 2
 
 
 def _of_operation(node: ast.BinOp, scalar: bool, inside: str) -> Iterator[Local]:

@@ -83,6 +83,10 @@ class Tables:
     log_abar: Array
     beta: Array
 
+    def mixed(self, beta: Array) -> Tables:
+        """The same products beside betas that they were not made from."""
+        return Tables(self.log_abar, beta)
+
     @property
     def T(self) -> int:
         """The number of steps."""
@@ -115,7 +119,7 @@ def scalars(
         log_s = np.where(s > 0, log_s + nudge_s, log_s)
         log_step = log_step + nudge_step
         log_t = log_s + log_step
-        beta_of_t = np.where(t - s == 1, -np.expm1(log_step), _take(table.beta, t))
+        beta_of_t = _take(table.beta, t) - (np.expm1(log_step) - np.expm1(log_step - nudge_step))
         low = _beta_tilde(table, np.maximum(t, 2))
         made = {
             "abar_t": np.exp(log_t),
@@ -123,7 +127,9 @@ def scalars(
             "alpha_t": 1 - beta_of_t,
             "beta_t": beta_of_t,
             "last": np.where(s > 0, 1.0, 0.0),
-            "beta_low": np.where((t == 1) | (t - s > 1), low, _tilde(log_s, log_step)),
+            "alpha_step": np.exp(log_step),
+            "beta_step": -np.expm1(log_step),
+            "beta_low": np.where(s == 0, low, _tilde(log_s, log_step)),
             "one": np.ones(len(t)),
         }
     return made | dict(points.scalars)

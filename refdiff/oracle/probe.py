@@ -163,7 +163,7 @@ def _groups(points: Points, port: formulas.Port, mode: str) -> list[Array]:
     everything = np.arange(len(points))
     if mode != MODES[0]:
         return [everything[i : i + 1] for i in everything]
-    keys = list(zip(*(points.scalars[name] for name in port.scalars), strict=True)) or [()] * len(points)
+    keys = list(zip(*points.scalars.values(), strict=True)) or [()] * len(points)
     return [np.array([i for i in everything if keys[i] == key]) for key in dict.fromkeys(keys)]
 
 

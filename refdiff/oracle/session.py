@@ -106,10 +106,13 @@ class Session:
     def candidates(self) -> dict[str, Tables]:
         """The tables that the target may be using: the declared ones, and its own where they differ."""
         found = {"declared": self.declared}
-        for port in ("alphas_cumprod", "betas"):
-            own = self._own(port)
-            if own is not None and not self.close(own, self.declared):
-                found[port] = own
+        own = {port: self._own(port) for port in ("alphas_cumprod", "betas")}
+        for port, table in own.items():
+            if table is not None and not self.close(table, self.declared):
+                found[port] = table
+        abar, beta = own["alphas_cumprod"], own["betas"]
+        if abar is not None and beta is not None and abar.T == beta.T and not self.close(abar, beta):
+            found["alphas_cumprod and betas"] = abar.mixed(beta.beta)
         return found
 
     def _own(self, port: str) -> Tables | None:

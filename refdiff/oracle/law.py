@@ -1,0 +1,336 @@
+"""A sampler as a black box: what it asks of its model, the coefficients of its steps, and the exact law of its output.
+
+With Gaussian data the perfect model is affine, so the output is affine in x_T and in every noise: one run with a batch
+of basis vectors gives its mean and covariance exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from refdiff.oracle.calls import Caller, TargetError, numbers
+from refdiff.oracle.points import Tables
+from refdiff.oracle.tape import NoiseTape
+from refdiff.oracle.target import Dialect
+
+Array = NDArray[Any]
+LAYOUTS: tuple[tuple[int, ...], ...] = ((3,), (3, 1, 1))
+MEAN = torch.tensor([0.25, -0.5, 0.125], dtype=torch.float64)
+COV = torch.tensor([[0.30, 0.08, -0.05], [0.08, 0.20, 0.04], [-0.05, 0.04, 0.45]], dtype=torch.float64)
+D = 3
+ROWS = 12
+LEARNED = {"learned_range": -0.5, "learned": -3.0}
+
+
+@dataclass
+class PerfectModel:
+    """E[eps | x_t] for data N(MEAN, COV), as matrices: eps = x E_t + e_t."""
+
+    table: Tables
+    matrices: Tensor = field(init=False)
+    offsets: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        log_abar = torch.as_tensor(self.table.log_abar.astype(np.float64))
+        abar, rest = log_abar.exp(), -torch.expm1(log_abar)
+        values, axes = torch.linalg.eigh(COV)
+        gain = rest.sqrt()[:, None] / (abar[:, None] * values + rest[:, None])
+        self.matrices = torch.einsum("ik,tk,jk->tij", axes, gain, axes)
+        self.offsets = -torch.einsum("tij,j,t->ti", self.matrices, MEAN, abar.sqrt())
+
+
+@dataclass
+class Visit:
+    """One call of the model: the level in our time (NaN if not one level), the state, the output, the draws before it."""
+
+    level: float
+    x: Tensor
+    output: Tensor
+    draws: int
+
+
+@dataclass
+class Recorder:
+    """The perfect model, in the dialect's parameterization, that notes what it is asked.
+
+    Args:
+        perfect: the model.
+        dialect: conventions of the target.
+        tape: the tape, whose draws are counted.
+        push: added to eps, scaled: makes the output independent of the state; one tensor a call, or None.
+    """
+
+    perfect: PerfectModel
+    dialect: Dialect
+    tape: NoiseTape
+    push: Any = None
+    keep: bool = True
+    visits: list[Visit] = field(default_factory=list)
+    labels: list[float] = field(default_factory=list)
+
+    def __call__(self, x: Any, t: Any, *args: Any, **kwargs: Any) -> Any:
+        state = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        level = self.level(t)
+        flat = state.detach().double().reshape(len(state), -1)
+        if flat.shape[1] != D:
+            raise ValueError(f"the model was given {tuple(state.shape)}, wanted (B, {D})")
+        output = self.output(flat, level)
+        self.labels.append(level)
+        if self.keep:
+            self.visits.append(Visit(level, flat.clone(), output, len(self.tape.shapes)))
+        return self.back(output.reshape(state.shape), x, state)
+
+    def level(self, t: Any) -> float:
+        """The level of a label, the same for every row."""
+        label = t.detach().double().reshape(-1) if isinstance(t, Tensor) else torch.as_tensor(np.asarray(t, float)).reshape(-1)
+        first = float(label[0])
+        if len(label) > 1 and bool((label != first).any()):
+            return float("nan")
+        return first + 1 - self.dialect.index_origin
+
+    def output(self, x: Tensor, level: float) -> Tensor:
+        """The model's answer; outside of the table it is the one of the nearest level."""
+        T = self.perfect.table.T
+        index = int(min(max(round(level), 1), T)) if np.isfinite(level) else T
+        eps = torch.addmm(self.perfect.offsets[index], x, self.perfect.matrices[index])
+        log_abar = float(self.perfect.table.log_abar[index])
+        a, b = float(np.exp(log_abar / 2)), float(np.sqrt(-np.expm1(log_abar)))
+        if self.push is not None:
+            eps = eps + self.push(len(self.labels), x) * min(1.0, a / b)
+        kind = self.dialect.parameterization
+        if kind == "eps":
+            return eps
+        if kind == "score":
+            return -eps / b
+        x_0 = (x - b * eps) / a
+        return x_0 if kind == "x_0" else a * eps - b * x_0
+
+    def back(self, output: Tensor, x: Any, state: Tensor) -> Any:
+        """The answer in the array library of the question, with a second half for a learned variance."""
+        value = output.to(state.dtype)
+        if self.dialect.variance in LEARNED:
+            value = torch.cat([value, torch.full_like(value, LEARNED[self.dialect.variance])], 1)
+        if isinstance(x, Tensor):
+            return value
+        if self.dialect.backend == "jax":
+            import jax
+
+            return jax.numpy.asarray(value.numpy())
+        return value.numpy()
+
+
+@dataclass
+class Draws:
+    """Answers Gaussian draws with given rows, one (B, *) tensor at a time; a stack of them is answered at once."""
+
+    rows: int
+    layout: tuple[int, ...]
+    make: Any
+    count: int = 0
+    odd: list[tuple[int, ...]] = field(default_factory=list)
+    after: list[int] = field(default_factory=list)
+
+    def __call__(self, number: int, shape: tuple[int, ...]) -> Tensor:
+        one = (self.rows, *self.layout)
+        if shape == one:
+            value = self._next().reshape(one)
+        elif shape[1:] == one:
+            value = torch.stack([self._next().reshape(one) for _ in range(shape[0])])
+        else:
+            self.odd.append(shape)
+            value = torch.zeros(shape, dtype=torch.float64)
+        self.after.append(self.count)
+        return value
+
+    def _next(self) -> Tensor:
+        self.count += 1
+        made: Tensor = self.make(self.count - 1)
+        return made
+
+
+@dataclass
+class Run:
+    """One run of the sampler."""
+
+    n: int
+    x_T: Tensor
+    out: Tensor
+    visits: list[Visit]
+    levels: list[float]
+    draws: Draws
+    noises: list[Tensor]
+    others: tuple[str, ...]
+    mutated: tuple[str, ...]
+    dtype: str
+
+
+def generic(seed: int, rows: int) -> Tensor:
+    """Fixed numbers of about unit size, (rows, D)."""
+    return torch.as_tensor(np.random.Generator(np.random.PCG64(seed)).standard_normal((rows, D)))
+
+
+def run(caller: Caller, perfect: PerfectModel, n: int, x_T: Tensor, noise: Any, push: Any = None, keep: bool = True) -> Run:
+    """Run a sampler of n steps on rows of x_T with prescribed noises (number -> (B, D))."""
+    failure: TargetError | None = None
+    for layout in LAYOUTS:
+        try:
+            return _run(caller, perfect, n, x_T, noise, push, keep, layout)
+        except TargetError as error:
+            failure = failure or error
+            if error.kind == "timeout":
+                raise
+    assert failure is not None
+    raise failure
+
+
+def _run(
+    caller: Caller, perfect: PerfectModel, n: int, x_T: Tensor, noise: Any, push: Any, keep: bool, layout: tuple[int, ...]
+) -> Run:
+    noises: list[Tensor] = []
+
+    def make(number: int) -> Tensor:
+        value = noise(number)
+        if keep:
+            noises.append(value)
+        return value  # type: ignore[no-any-return]
+
+    draws = Draws(len(x_T), layout, make)
+    model = Recorder(perfect, caller.dialect, _Counter(draws), push, keep)  # type: ignore[arg-type]
+    call = caller("sample", {"model": model, "x_T": x_T.reshape(-1, *layout), "steps": n}, draws)
+    found = numbers(call.value)
+    if tuple(found.values.shape) != (len(x_T), *layout):
+        message = f"answer has shape {tuple(found.values.shape)}, wanted {(len(x_T), *layout)}"
+        raise TargetError("shape", message, "state-broadcast")
+    out = found.values.reshape(len(x_T), D)
+    return Run(n, x_T, out, model.visits, model.labels, draws, noises, tuple(call.tape.others), call.mutated, found.dtype)
+
+
+class _Counter:
+    """Looks like a tape to the recorder: as many shapes as draws were answered."""
+
+    def __init__(self, draws: Draws) -> None:
+        self.draws = draws
+
+    @property
+    def shapes(self) -> range:
+        return range(self.draws.count)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The coefficients of every step, read from one run: x_s = a x_t + b output + c z.
+
+    Args:
+        t, s: levels that the model was asked at, and the next ones (0 at the end).
+        values: rows a, b, c, shape (3, N).
+        residual: what the three do not explain, relative to the state, (N,).
+        start: factor of x_T in the first state, and what it does not explain.
+        noises: how many draws each step uses, (N,).
+    """
+
+    t: Array
+    s: Array
+    values: Array
+    residual: Array
+    start: tuple[float, float]
+    noises: Array
+
+
+def steps(found: Run) -> Steps:
+    """Read the coefficients of each step off a run by linear regression over its rows."""
+    states = [visit.x for visit in found.visits] + [found.out]
+    starts = [visit.draws for visit in found.visits]
+    levels = np.array([visit.level for visit in found.visits])
+    columns: list[tuple[float, float, float, float, int]] = []
+    for i, visit in enumerate(found.visits):
+        first = starts[i - 1] if i else 0
+        last = starts[i + 2] if i + 2 < len(starts) else len(found.noises)
+        columns.append(_regress(states[i + 1], [visit.x, visit.output, *found.noises[first:last]]))
+    table = np.array(columns).reshape(len(columns), 5)
+    first_state = states[0]
+    factor = float((first_state * found.x_T).sum() / (found.x_T**2).sum())
+    rest = float((first_state - factor * found.x_T).abs().max())
+    return Steps(
+        np.nan_to_num(levels, nan=-1).astype(np.int64),
+        np.append(np.nan_to_num(levels[1:], nan=-1), 0).astype(np.int64),
+        table[:, :3].T,
+        table[:, 3],
+        (factor, rest),
+        table[:, 4].astype(int),
+    )
+
+
+def _regress(y: Tensor, regressors: list[Tensor]) -> tuple[float, float, float, float, int]:
+    matrix = torch.stack([r.reshape(-1) for r in regressors], 1)
+    target = y.reshape(-1)
+    if not bool(torch.isfinite(matrix).all() and torch.isfinite(target).all()):
+        return float("nan"), float("nan"), float("nan"), float("inf"), 0
+    size = matrix.norm(dim=0)
+    size = torch.where(size == 0, torch.ones_like(size), size)
+    solution = torch.linalg.lstsq(matrix / size, target.unsqueeze(1), driver="gelsd").solution[:, 0] / size
+    rest = float((target - matrix @ solution).abs().max())
+    scale = float(target.abs().max() + (matrix.abs() * solution.abs()).sum(1).max())
+    used = solution[2:].abs() * size[2:] > 1e-9 * (scale + 1e-300)
+    noise = float((solution[2:][used] ** 2).sum().sqrt()) if bool(used.any()) else 0.0
+    if int(used.sum()) == 1:
+        noise = float(solution[2:][used][0])
+    return float(solution[0]), float(solution[1]), noise, rest / (scale + 1e-300), int(used.sum())
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and covariance."""
+
+    mean: Array
+    cov: Array
+
+    def distance(self, other: Moments) -> float:
+        """The largest difference of an entry."""
+        gap = max(float(np.abs(self.mean - other.mean).max()), float(np.abs(self.cov - other.cov).max()))
+        return gap if np.isfinite(gap) else float("inf")
+
+
+def exact(caller: Caller, perfect: PerfectModel, n: int, draws: int) -> tuple[Moments, float]:
+    """Mean and covariance of the output over x_T and all noises, from one run; and how far it is from affine."""
+    count = 1 + D + D * draws + 1
+    x_T = torch.zeros(count, D, dtype=torch.float64)
+    x_T[1 : 1 + D] = torch.eye(D, dtype=torch.float64)
+    x_T[-1] = torch.tensor([2.0, -3.0, 2.5])
+
+    def noise(number: int) -> Tensor:
+        value = torch.zeros(count, D, dtype=torch.float64)
+        if number < draws:
+            first = 1 + D + D * number
+            value[first : first + D] = torch.eye(D, dtype=torch.float64)
+        return value
+
+    found = run(caller, perfect, n, x_T, noise, keep=False)
+    out = found.out.numpy()
+    columns = out[1:-1] - out[0]
+    predicted = out[0] + x_T[-1].numpy() @ columns[:D]
+    bent = float(np.abs(out[-1] - predicted).max() / (1 + np.abs(predicted).max()))
+    return Moments(out[0], columns.T @ columns), bent
+
+
+def propagated(perfect: PerfectModel, found: Steps, values: Array, tolerance: Array, dialect: Dialect) -> tuple[Moments, float]:
+    """Mean and covariance after steps of given coefficients of (state, eps, noise), and the error that theirs make."""
+    mean, cov = np.zeros(D), np.eye(D) * found.start[0] ** 2
+    error = 0.0
+    for i in range(len(found.t)):
+        index = int(np.clip(found.t[i], 1, perfect.table.T))
+        E, e = perfect.matrices[index].numpy(), perfect.offsets[index].numpy()
+        a, b, c = values[:, i]
+        M = a * np.eye(D) + b * E
+        spread, size = np.abs(np.linalg.eigvalsh(M)).max(), np.abs(np.linalg.eigvalsh(E)).max()
+        wobble = tolerance[0, i] + tolerance[1, i] * (size + np.abs(e).max())
+        scale = 1 + np.abs(cov).max() + np.abs(mean).max()
+        error = max(spread, spread**2) * error + 2 * max(spread, 1.0) * scale * wobble + 2 * abs(c) * tolerance[2, i]
+        mean = M @ mean + b * e
+        cov = M @ cov @ M.T + c**2 * np.eye(D)
+    return Moments(mean, cov), float(D * error)
