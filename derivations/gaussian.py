@@ -1,9 +1,9 @@
 """Gaussian laws: maps, products, conditioning, density, entropy, divergence and distance.
 
-Each statement comes twice: for matrices of any dimension (ids ending in ``_nd``) and for numbers, which is the
-case d = 1 and the elementwise law of diagonal covariances. Axioms: a Gaussian is fixed by its mean and covariance,
-E is linear, E[zzᵀ] = I for a standard normal z, and the determinant is multiplicative and 1 for unit triangular
-blocks.
+Each statement comes twice: for matrices of any dimension (ids ending in ``_nd``) and for numbers, which is
+the case d = 1 and the elementwise law of diagonal covariances. Axioms: a Gaussian is fixed by its mean and
+covariance, E is linear, E[zzᵀ] = I for a standard normal z, and the determinant is multiplicative and 1 for
+unit triangular blocks.
 """
 
 from __future__ import annotations
@@ -166,8 +166,8 @@ GAIN = POSTERIOR * A.T * LIKELIHOOD
 def condition_variance_nd(claim: sp.Expr) -> Iterator[Step]:
     """The precision is half the second derivative of the joint exponent, Λ + AᵀLA; the normalisers agree.
 
-    The joint precision factors in two orders, x then y and y then x; unit triangular blocks have determinant 1,
-    so |Λ|·|L| = |Σ⁻¹|·|M⁻¹|, where M is the covariance of y.
+    The joint precision factors in two orders, x then y and y then x; unit triangular blocks have
+    determinant 1, so |Λ|·|L| = |Σ⁻¹|·|M⁻¹|, where M is the covariance of y.
     """
     yield MatrixIdentity("inverse of the precision", claim * PRECISION, ONE, COVARIANCES)
     yield MatrixIdentity("from the other side", PRECISION * claim, ONE, COVARIANCES)
@@ -784,7 +784,7 @@ def kl(claim: sp.Expr) -> Iterator[Step]:
     uses=("gaussian.w2_nd",),
 )
 def w2(claim: sp.Expr) -> Iterator[Step]:
-    """The monotone map reaches it; xy ≤ ½(kx² + y²/k) with k = √(v_1/v_0) shows that no coupling is cheaper."""
+    """The monotone map reaches it; with k = √(v_1/v_0), xy ≤ ½(kx² + y²/k): no coupling is cheaper."""
     factor = sqrt(variance_1 / variance_0)
     image = mean_1 + factor * (x - mean_0)
     yield Expectation("cost of the monotone map", (x - image) ** 2, {x: (mean_0, variance_0)}, claim)
