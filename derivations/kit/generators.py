@@ -31,6 +31,7 @@ class Generators:
     angles: dict[sp.Expr, tuple[sp.Symbol, sp.Symbol]] = field(default_factory=dict)
     relations: list[tuple[sp.Symbol, int, sp.Expr]] = field(default_factory=list)
     parts: dict[sp.Expr, int] = field(default_factory=dict)
+    denominator: sp.Expr = sp.Integer(1)
 
     def atom(self, expr: sp.Expr) -> sp.Symbol:
         """A free generator for an opaque expression."""
@@ -57,6 +58,11 @@ class Generators:
             self.relations.append((sine, 2, 1 - cosine**2))
         return self.angles[expr]
 
+    def terms(self, expr: sp.Expr) -> tuple[sp.Expr, ...]:
+        """The terms of an exponent or angle over the common denominator of all of them, in lowest terms."""
+        numerator = sp.expand(sp.cancel(sp.together(expr * self.denominator)))
+        return tuple(sp.factor(term / self.denominator) for term in sp.Add.make_args(numerator))
+
     def whole(self, term: sp.Expr) -> tuple[int, sp.Expr]:
         """A term as an integer times the part of it that serves every fraction of it in the expression."""
         coefficient, rest = term.as_coeff_Mul()
@@ -77,8 +83,11 @@ def rational_image(expr: sp.Expr, generators: Generators) -> sp.Expr:
     """The expression with every non-rational part replaced by generators."""
     reject_floats(expr)
     expr = unrolled(sp.sympify(expr))
-    for function in expr.atoms(sp.exp, sp.cos, sp.sin, sp.tan):
-        for term in terms(function.args[0]):
+    arguments = [function.args[0] for function in expr.atoms(sp.exp, sp.cos, sp.sin, sp.tan)]
+    for argument in arguments:
+        generators.denominator = sp.lcm(generators.denominator, sp.fraction(sp.together(argument))[1])
+    for argument in arguments:
+        for term in generators.terms(argument):
             coefficient, rest = term.as_coeff_Mul()
             if coefficient.is_Rational:
                 generators.parts[rest] = int(sp.ilcm(generators.parts.get(rest, 1), coefficient.q))
@@ -106,12 +115,6 @@ def _unroll(part: sp.Expr) -> sp.Expr:
     return join(rest, total)
 
 
-def terms(expr: sp.Expr) -> tuple[sp.Expr, ...]:
-    """The terms of a rational expression over its least common denominator, each in lowest terms."""
-    numerator, denominator = sp.fraction(sp.cancel(sp.together(expr)))
-    return tuple(sp.factor(term / denominator) for term in sp.Add.make_args(sp.expand(numerator)))
-
-
 def _orders(expr: sp.Expr) -> int:
     """The least common denominator of all numeric exponents: one root order serves the whole expression."""
     denominators = [int(power.exp.q) for power in expr.atoms(sp.Pow) if power.exp.is_Rational]
@@ -128,7 +131,7 @@ def _image(expr: sp.Expr, generators: Generators, order: int) -> sp.Expr:
     if isinstance(expr, sp.log):
         return _logarithm(expr.args[0], generators, order)
     if isinstance(expr, sp.cos | sp.sin | sp.tan):
-        cosine, sine = _turn(terms(expr.args[0]), generators)
+        cosine, sine = _turn(generators.terms(expr.args[0]), generators)
         return {sp.cos: cosine, sp.sin: sine, sp.tan: sine / cosine}[expr.func]
     if isinstance(expr, sp.Abs):
         return _absolute(_image(expr.args[0], generators, order), generators)
@@ -221,7 +224,7 @@ def _sign(factor: sp.Expr) -> int:
 def _exponential(argument: sp.Expr, generators: Generators) -> sp.Expr:
     """exp of a sum of rational multiples of terms, as a product of generators exp(term)."""
     image = sp.Integer(1)
-    for term in terms(argument):
+    for term in generators.terms(argument):
         coefficient, rest = term.as_coeff_Mul()
         if isinstance(rest, sp.log) and coefficient.is_Integer:
             image *= _image(rest.args[0], generators, 1) ** coefficient

@@ -172,13 +172,14 @@ class Words:
 
     def _log_det(self, logarithm: sp.Expr) -> sp.Expr:
         (determinant,) = logarithm.args
-        poly = self.of(determinant.arg)
+        poly, sign = self.of(determinant.arg), 1
         if len(poly) > 1:
-            poly = self.inverse(self.inverse(poly))
+            poly, sign = self.inverse(poly), -1
         ((word, coefficient),) = poly.items()
         if coefficient != 1:
             raise NotRepresentableError(f"the determinant of a multiple: {determinant}")
-        return sp.Add(*((-1 if i else 1) * sp.Symbol(f"logdet[{name}]", real=True) for name, i, _ in word))
+        parts = ((-1 if i else 1) * sp.Symbol(f"logdet[{name}]", real=True) for name, i, _ in word)
+        return sign * sp.Add(*parts)
 
     def mean(self, poly: Poly, moments: Moments) -> Poly:
         """E of each word: no deviation keeps it, one makes it 0, two side by side are a covariance."""
@@ -357,14 +358,15 @@ class MatrixIdentity(Step):
         if witness is not None:
             return witness
         try:
-            proved = self._vanishes(assumptions)
+            proved = self.vanishes(assumptions)
         except NotRepresentableError as error:
             return Verdict("undecided", str(error))
         if proved:
             return Verdict("proved", f"zero in reduced words; exact for {len(SIZES)} pairs of dimensions")
         return Verdict("undecided", "neither zero in reduced words nor refuted by matrices")
 
-    def _vanishes(self, assumptions: Assumptions) -> bool:
+    def vanishes(self, assumptions: Assumptions = ()) -> bool:
+        """Whether the difference is zero in reduced words; no matrix is looked at."""
         words = Words(self.given)
         shifted = self.lhs.subs({v: mean + _deviation(v) for v, (mean, _) in self.moments.items()})
         if isinstance(self.lhs, sp.MatrixExpr):

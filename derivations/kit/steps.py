@@ -78,6 +78,9 @@ def _obligation_latex(obligation: Obligation) -> str:
 def decide(obligation: Obligation, assumptions: Assumptions = ()) -> Verdict:
     """First prover: normal form for zeros, coefficient test for signs, a witness for refutations."""
     if isinstance(obligation, Zero):
+        # on each side: a float can cancel an exact number and leave no trace
+        for side in (obligation.lhs, obligation.rhs):
+            reject_floats(sp.sympify(side))
         return decide_zero(obligation.lhs - obligation.rhs, assumptions)
     if isinstance(obligation, Positive):
         return decide_positive(obligation.expr, assumptions, obligation.strict)
