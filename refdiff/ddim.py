@@ -24,6 +24,7 @@ from refdiff.kernel import (
     any_true,
     cast,
     pair,
+    quotient,
     require_signal,
     sqrt,
     steps,
@@ -235,7 +236,7 @@ def forward_kernel(
     levels = pair(schedule, t, s, x_s)
     slope = _direction(levels, eta) * sqrt(levels.one_minus_t) / levels.one_minus_s
     excess = (1 - eta) * (1 + eta) * levels.beta / levels.one_minus_s
-    on_x_0 = -levels.sqrt_alpha_bar_s * excess / (levels.sqrt_alpha + slope)
+    on_x_0 = -levels.sqrt_alpha_bar_s * quotient(excess, levels.sqrt_alpha + slope)
     mean = torch.addcmul(cast(slope, x_s) * x_s, cast(on_x_0, x_s), x_0)
     return Gaussian(mean, cast(eta * eta * levels.beta, x_s))
 

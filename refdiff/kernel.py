@@ -160,6 +160,14 @@ def sqrt(x: Number) -> Number:
     return x.sqrt() if isinstance(x, Tensor) else math.sqrt(x)
 
 
+def quotient(x: Number, y: Number) -> Number:
+    """x / y of floats or tensors, and 0 where x is 0, whatever y is."""
+    if isinstance(x, Tensor) or isinstance(y, Tensor):
+        x, y = torch.as_tensor(x), torch.as_tensor(y)
+        return torch.where(x == 0, torch.zeros_like(x), x / y)
+    return x / y if x != 0 else 0.0
+
+
 def steps(levels: Sequence[int], T: int) -> Iterator[tuple[int, int]]:
     """The pairs (t, s) of a descending sequence of levels of 0..T that ends at 0."""
     _check.count("len(levels)", len(levels), minimum=2)
