@@ -6,7 +6,7 @@ of basis vectors gives its mean and covariance exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ class Recorder:
         output = self.output(flat, level)
         self.labels.append(level)
         if self.keep:
-            self.visits.append(Visit(level, flat.clone(), output, len(self.tape.shapes)))
+            self.visits.append(Visit(level, flat[-ROWS:].clone(), output[-ROWS:], len(self.tape.shapes)))
         return self.back(output.reshape(state.shape), x, state)
 
     def level(self, t: Any) -> float:
@@ -197,7 +197,7 @@ def _run(
     def make(number: int) -> Tensor:
         value = noise(number)
         if keep:
-            noises.append(value)
+            noises.append(value[-ROWS:])
         return value  # type: ignore[no-any-return]
 
     draws = Draws(len(x_T), layout, make)
@@ -232,6 +232,7 @@ class Steps:
         residual: what the three do not explain, relative to the state, (N,).
         start: factor of x_T in the first state, and what it does not explain.
         noises: how many draws each step uses, (N,).
+        blur: how much a rounding of the states blurs each coefficient, in units of roundoff, (3, N).
     """
 
     t: Array
@@ -240,6 +241,7 @@ class Steps:
     residual: Array
     start: tuple[float, float]
     noises: Array
+    blur: Array
 
 
 def steps(found: Run) -> Steps:
@@ -247,12 +249,12 @@ def steps(found: Run) -> Steps:
     states = [visit.x for visit in found.visits] + [found.out]
     starts = [visit.draws for visit in found.visits]
     levels = np.array([visit.level for visit in found.visits])
-    columns: list[tuple[float, float, float, float, int]] = []
+    columns: list[tuple[float, ...]] = []
     for i, visit in enumerate(found.visits):
         first = starts[i - 1] if i else 0
         last = starts[i + 2] if i + 2 < len(starts) else len(found.noises)
         columns.append(_regress(states[i + 1], [visit.x, visit.output, *found.noises[first:last]]))
-    table = np.array(columns).reshape(len(columns), 5)
+    table = np.array(columns).reshape(len(columns), 8)
     first_state = states[0]
     factor = float((first_state * found.x_T).sum() / (found.x_T**2).sum())
     rest = float((first_state - factor * found.x_T).abs().max())
@@ -263,24 +265,31 @@ def steps(found: Run) -> Steps:
         table[:, 3],
         (factor, rest),
         table[:, 4].astype(int),
+        table[:, 5:].T,
     )
 
 
-def _regress(y: Tensor, regressors: list[Tensor]) -> tuple[float, float, float, float, int]:
-    matrix = torch.stack([r.reshape(-1) for r in regressors], 1)
-    target = y.reshape(-1)
-    if not bool(torch.isfinite(matrix).all() and torch.isfinite(target).all()):
-        return float("nan"), float("nan"), float("nan"), float("inf"), 0
-    size = matrix.norm(dim=0)
-    size = torch.where(size == 0, torch.ones_like(size), size)
-    solution = torch.linalg.lstsq(matrix / size, target.unsqueeze(1), driver="gelsd").solution[:, 0] / size
-    rest = float((target - matrix @ solution).abs().max())
-    scale = float(target.abs().max() + (matrix.abs() * solution.abs()).sum(1).max())
-    used = solution[2:].abs() * size[2:] > 1e-9 * (scale + 1e-300)
-    noise = float((solution[2:][used] ** 2).sum().sqrt()) if bool(used.any()) else 0.0
-    if int(used.sum()) == 1:
+def _regress(y: Tensor, regressors: list[Tensor]) -> tuple[float, ...]:
+    """Coefficients of state, output and noise; residual; number of noises; blurs of the three coefficients."""
+    matrix = torch.stack([r.reshape(-1) for r in regressors], 1).numpy()
+    target = y.reshape(-1).numpy()
+    if not (np.isfinite(matrix).all() and np.isfinite(target).all()):
+        return (np.nan, np.nan, np.nan, np.inf, 0, 0.0, 0.0, 0.0)
+    size = np.linalg.norm(matrix, axis=0)
+    size = np.where(size == 0, 1.0, size)
+    inverse = np.linalg.pinv(matrix / size)
+    solution = inverse @ target / size
+    # one step of refinement takes the error of the inverse out
+    solution = solution + inverse @ (target - matrix @ solution) / size
+    rest = float(np.abs(target - matrix @ solution).max())
+    scale = float(np.abs(target).max() + (np.abs(matrix) * np.abs(solution)).sum(1).max()) + 1e-300
+    blur = np.linalg.norm(inverse, axis=1) / size * scale
+    used = np.abs(solution[2:]) * size[2:] > 1e-9 * scale
+    noise = float(np.sqrt((solution[2:][used] ** 2).sum()))
+    if used.sum() == 1:
         noise = float(solution[2:][used][0])
-    return float(solution[0]), float(solution[1]), noise, rest / (scale + 1e-300), int(used.sum())
+    blur_of_noise = float(blur[2:].max(initial=0.0))
+    return (float(solution[0]), float(solution[1]), noise, rest / scale, int(used.sum()), *blur[:2].tolist(), blur_of_noise)
 
 
 @dataclass(frozen=True)
@@ -296,26 +305,64 @@ class Moments:
         return gap if np.isfinite(gap) else float("inf")
 
 
+def generic_noise(number: int) -> Tensor:
+    """Fixed noise of one draw."""
+    return generic(1000 + number, ROWS)
+
+
+def generic_push(number: int, x: Tensor) -> Tensor:
+    """What keeps the outputs of the last rows apart from their states; other rows see the perfect model."""
+    value = torch.zeros_like(x)
+    value[-ROWS:] = 0.5 * generic(500_000 + number, ROWS)
+    return value
+
+
+def sampled(caller: Caller, perfect: PerfectModel, n: int) -> Run:
+    """A run with generic numbers, from which steps are read."""
+    return run(caller, perfect, n, generic(1, ROWS), generic_noise, generic_push)
+
+
 def exact(caller: Caller, perfect: PerfectModel, n: int, draws: int) -> tuple[Moments, float]:
     """Mean and covariance of the output over x_T and all noises, from one run; and how far it is from affine."""
-    count = 1 + D + D * draws + 1
-    x_T = torch.zeros(count, D, dtype=torch.float64)
-    x_T[1 : 1 + D] = torch.eye(D, dtype=torch.float64)
-    x_T[-1] = torch.tensor([2.0, -3.0, 2.5])
+    return moments(run(caller, perfect, n, _basis(draws), lambda number: _unit(number, draws), keep=False).out)
+
+
+def sampled_and_exact(caller: Caller, perfect: PerfectModel, n: int, draws: int) -> tuple[Run, Moments, float]:
+    """Both in one run: basis rows, then generic ones."""
 
     def noise(number: int) -> Tensor:
-        value = torch.zeros(count, D, dtype=torch.float64)
-        if number < draws:
-            first = 1 + D + D * number
-            value[first : first + D] = torch.eye(D, dtype=torch.float64)
-        return value
+        return torch.cat([_unit(number, draws), generic_noise(number)])
 
-    found = run(caller, perfect, n, x_T, noise, keep=False)
-    out = found.out.numpy()
-    columns = out[1:-1] - out[0]
-    predicted = out[0] + x_T[-1].numpy() @ columns[:D]
-    bent = float(np.abs(out[-1] - predicted).max() / (1 + np.abs(predicted).max()))
-    return Moments(out[0], columns.T @ columns), bent
+    x_T = torch.cat([_basis(draws), generic(1, ROWS)])
+    found = run(caller, perfect, n, x_T, noise, generic_push)
+    law, bent = moments(found.out[:-ROWS])
+    return replace(found, x_T=x_T[-ROWS:], out=found.out[-ROWS:]), law, bent
+
+
+def _basis(draws: int) -> Tensor:
+    """x_T of rows: zero, unit vectors, zeros for the noises, and one generic row."""
+    x_T = torch.zeros(1 + D + D * draws + 1, D, dtype=torch.float64)
+    x_T[1 : 1 + D] = torch.eye(D, dtype=torch.float64)
+    x_T[-1] = torch.tensor([2.0, -3.0, 2.5])
+    return x_T
+
+
+def _unit(number: int, draws: int) -> Tensor:
+    """The noise of those rows in one draw: unit vectors in the rows of this draw."""
+    value = torch.zeros(1 + D + D * draws + 1, D, dtype=torch.float64)
+    if number < draws:
+        first = 1 + D + D * number
+        value[first : first + D] = torch.eye(D, dtype=torch.float64)
+    return value
+
+
+def moments(out: Tensor) -> tuple[Moments, float]:
+    """The law of the output from the basis rows, and how far the generic one is from affine."""
+    rows = out.numpy()
+    columns = rows[1:-1] - rows[0]
+    predicted = rows[0] + _basis(0)[-1].numpy() @ columns[:D]
+    bent = float(np.abs(rows[-1] - predicted).max() / (1 + np.abs(predicted).max()))
+    return Moments(rows[0], columns.T @ columns), bent
 
 
 def propagated(perfect: PerfectModel, found: Steps, values: Array, tolerance: Array, dialect: Dialect) -> tuple[Moments, float]:
@@ -327,7 +374,7 @@ def propagated(perfect: PerfectModel, found: Steps, values: Array, tolerance: Ar
         E, e = perfect.matrices[index].numpy(), perfect.offsets[index].numpy()
         a, b, c = values[:, i]
         M = a * np.eye(D) + b * E
-        spread, size = np.abs(np.linalg.eigvalsh(M)).max(), np.abs(np.linalg.eigvalsh(E)).max()
+        spread, size = float(np.linalg.norm(M, 2)), float(np.linalg.norm(E, 2))
         wobble = tolerance[0, i] + tolerance[1, i] * (size + np.abs(e).max())
         scale = 1 + np.abs(cov).max() + np.abs(mean).max()
         error = max(spread, spread**2) * error + 2 * max(spread, 1.0) * scale * wobble + 2 * abs(c) * tolerance[2, i]

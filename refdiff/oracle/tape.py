@@ -79,8 +79,8 @@ class _TorchMode(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # nothing is compiled here, and importing the compiler takes seconds
-        return True
+        # torch would wrap the mode by its compiler, whose import takes seconds
+        return False
 
     def __init__(self, tape: NoiseTape) -> None:
         super().__init__()
