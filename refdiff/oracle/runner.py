@@ -78,6 +78,7 @@ def run(session: Session, check: Check) -> Result:
     started = time.perf_counter()
     try:
         finding = check.run(session)
+        session.cache["finding", check.id] = finding
     except NotApplicable as reason:
         return Result(check.id, "skip", str(reason), seconds=time.perf_counter() - started)
     except TargetError as error:

@@ -1,1 +1,442 @@
-"""Checks."""
+"""Losses: what the model is asked, the value for each sample, independence of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from refdiff.oracle import points as where
+from refdiff.oracle.calls import TargetError, numbers
+from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
+from refdiff.oracle.expected import UNIT
+from refdiff.oracle.points import Points
+from refdiff.oracle.report import Diagnosis
+from refdiff.oracle.session import Session
+
+Array = NDArray[Any]
+LAYOUTS: tuple[tuple[int, ...], ...] = ((3,), (2, 3, 5))
+CONSTANT = 1e-6
+
+
+@dataclass
+class Asked:
+    """One call of a loss: what went in, what the model was asked and answered, what came out, (B,) each."""
+
+    t: Array
+    x0: Array
+    noise: Array
+    output: Array
+    seen_x: Array | None
+    seen_t: Array | None
+    calls: int
+    value: Array
+    shape: tuple[int, ...]
+    dtype: str
+    mutated: tuple[str, ...]
+
+
+class FixedModel:
+    """Answers with given numbers and notes what it is asked."""
+
+    def __init__(self, output: Tensor, session: Session) -> None:
+        self.output, self.session = output, session
+        self.x: Array | None = None
+        self.t: Array | None = None
+        self.calls = 0
+
+    def __call__(self, x: Any, t: Any, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        state = x.detach().double().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=float)
+        label = t.detach().double().numpy() if isinstance(t, Tensor) else np.asarray(t, dtype=float)
+        self.x = state.reshape(len(state), -1)
+        self.t = np.broadcast_to(label.reshape(-1), (len(state),)) + 1 - self.session.dialect.index_origin
+        if isinstance(x, Tensor):
+            return self.output.to(x.dtype)
+        return self.session.caller.outgoing(self.output)
+
+
+def asked(session: Session, port: str) -> Asked:
+    """One call of a loss with every level in the batch; a level at a time where that is not taken."""
+    return session.once(("asked", port), lambda: _asked(session, port))  # type: ignore[no-any-return]
+
+
+def _asked(session: Session, port: str) -> Asked:
+    failure: TargetError | None = None
+    for layout in LAYOUTS:
+        try:
+            return _call(session, port, layout, np.array(where.levels(session.T)))
+        except TargetError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _call(session: Session, port: str, layout: tuple[int, ...], t: Array) -> Asked:
+    rng = np.random.Generator(np.random.PCG64(11))
+    x0, noise, output = (torch.as_tensor(rng.standard_normal((len(t), *layout))) for _ in range(3))
+    if session.dialect.dtype == "float32":
+        x0, noise, output = (value.float().double() for value in (x0, noise, output))
+    model = FixedModel(output, session)
+    levels: Any = torch.as_tensor(t + session.dialect.index_origin - 1)
+    given = {"model": model, "x0": x0, "t": levels, "noise": noise}
+    call = session.caller(port, given, lambda number, shape: noise if shape == tuple(noise.shape) else torch.zeros(shape))
+    found = numbers(call.value)
+    flat = [value.reshape(len(t), -1).numpy() for value in (x0, noise, output)]
+    return Asked(t, *flat, model.x, model.t, model.calls, found.values.numpy(), tuple(found.values.shape), found.dtype, call.mutated)
+
+
+def unit(session: Session, found: Asked) -> float:
+    """The unit roundoff that a loss is judged by; float32 tables are not told from float32 arithmetic here."""
+    return UNIT["float32"]
+
+
+def symbols(session: Session, t: Array) -> dict[str, Array]:
+    """The scalars of the levels."""
+    points = Points(t, t - 1, {})
+    made = where.scalars(session.declared, points) | where.extras(session.declared, points)
+    return {name: value.astype(float) for name, value in made.items()}
+
+
+def shape(session: Session, port: str) -> Finding:
+    """One number a sample."""
+    found = asked(session, port)
+    if found.shape == (len(found.t),):
+        return Finding(True)
+    fields = {"got": list(found.shape), "wanted": [len(found.t)], "also": ("state-broadcast",)}
+    if found.shape in ((), (1,)):
+        return fail("loss-weight", "one number for the whole batch, wanted one a sample", **fields)
+    if found.shape == (len(found.t), len(found.t)):
+        return fail("loss-weight", "(B, B) numbers: (B, 1) weights were broadcast against (B,) errors", **fields)
+    return fail("loss-weight", f"shape {found.shape}, wanted one number a sample", **fields)
+
+
+def asks(session: Session, port: str, family: str) -> Finding:
+    """The model is asked about x_t of the given noise, at t."""
+    found = asked(session, port)
+    if found.seen_x is None or found.seen_t is None:
+        return fail(family, "the model is never asked")
+    if not np.array_equal(found.seen_t, found.t):
+        return _other_level(session, port, found, family)
+    at = symbols(session, found.t)
+    root, rest = np.sqrt(at["abar_t"])[:, None], np.sqrt(1 - at["abar_t"])[:, None]
+    want = root * found.x0 + rest * found.noise
+    states = {"x_t": want}
+    if session.dialect.space == "ve":
+        states["x_t / sqrt(alpha_bar_t)"] = want / root
+    if found.seen_x.shape != want.shape:
+        return fail("state-broadcast", f"the model is given shape {found.seen_x.shape}")
+    gaps = {name: _gap(found.seen_x, state) for name, state in states.items()}
+    gap = min(gaps.values())
+    tolerance = 1e4 * UNIT["float32"]
+    if gap <= tolerance or _with_own_tables(session, found, tolerance):
+        return Finding(True, error=gap, tolerance=tolerance)
+    wrong = {
+        "x_0 itself": (found.x0, "data-scaling"),
+        "the noise": (found.noise, "data-scaling"),
+        "sqrt(abar) x_0 + (1 - abar) noise": (root * found.x0 + rest**2 * found.noise, "sqrt"),
+        "abar x_0 + (1 - abar) noise": (root**2 * found.x0 + rest**2 * found.noise, "sqrt"),
+        "abar x_0 + sqrt(1 - abar) noise": (root**2 * found.x0 + rest * found.noise, "sqrt"),
+        "x_0 + sigma noise": (found.x0 + rest / root * found.noise, "parameterization"),
+        "x_0 and noise exchanged": (root * found.noise + rest * found.x0, "parameterization"),
+        "sqrt(abar) x_0 - sqrt(1 - abar) noise": (root * found.x0 - rest * found.noise, "sign"),
+    }
+    for words, (state, kind) in wrong.items():
+        if _gap(found.seen_x, state) <= tolerance:
+            return fail(kind, f"the model is given {words}, not x_t", error=gap, tolerance=tolerance)
+    for shift in (-1, 1):
+        near = symbols(session, np.clip(found.t + shift, 1, session.T))
+        state = np.sqrt(near["abar_t"])[:, None] * found.x0 + np.sqrt(1 - near["abar_t"])[:, None] * found.noise
+        if _gap(found.seen_x[1:-1], state[1:-1]) <= tolerance:
+            return fail("index", f"the model is given x of level t {'+' if shift > 0 else '-'} 1 at label t", error=gap)
+    return fail("schedule", "the model is not given x_t: no known mistake fits", error=gap, tolerance=tolerance)
+
+
+def _with_own_tables(session: Session, found: Asked, tolerance: float) -> bool:
+    for table in session.candidates.values():
+        abar = np.exp(table.log_abar[np.clip(found.t, 0, table.T)]).astype(float)[:, None]
+        if _gap(np.asarray(found.seen_x), np.sqrt(abar) * found.x0 + np.sqrt(1 - abar) * found.noise) <= tolerance:
+            return True
+    return False
+
+
+def _other_level(session: Session, port: str, found: Asked, family: str) -> Finding:
+    seen = np.asarray(found.seen_t)
+    shift = np.unique(seen - found.t)
+    worst = {"t": int(found.t[0])}
+    if len(np.unique(seen)) == 1:
+        same = fail(family, f"the model is asked at level {seen[0]:g} whatever t is: the same term every time", also=("index",), worst=worst)
+        return same
+    if len(shift) == 1:
+        origin = session.dialect.index_origin - int(shift[0])
+        dialect = session.dialect.but(index_origin=origin) if origin in (0, 1) else None
+        return fail("index", f"the model is asked at t {shift[0]:+g}", dialect=dialect, worst=worst)
+    scale = seen / found.t
+    if np.ptp(scale) < 1e-9:
+        return fail("index", f"the model is asked at {scale[0]:.6g} t", also=("time-embedding",), worst=worst)
+    return fail("index", f"the model is asked at {seen[:4]}, wanted {found.t[:4]}", worst=worst)
+
+
+def _gap(got: Array, want: Array) -> float:
+    gap = float(np.max(np.abs(got - want) / (1 + np.abs(want))))
+    return gap if np.isfinite(gap) else float("inf")
+
+
+def target_of(session: Session, found: Asked) -> dict[str, Array]:
+    """What models of each parameterization are to answer."""
+    at = symbols(session, found.t)
+    root, rest = np.sqrt(at["abar_t"])[:, None], np.sqrt(1 - at["abar_t"])[:, None]
+    return {
+        "eps": found.noise,
+        "x_0": found.x0,
+        "v": root * found.noise - rest * found.x0,
+        "score": -found.noise / rest,
+    }
+
+
+REDUCTIONS = {
+    "mean": lambda e: (e**2).mean(1),
+    "sum": lambda e: (e**2).sum(1),
+    "half_mean": lambda e: (e**2).mean(1) / 2,
+    "half_sum": lambda e: (e**2).sum(1) / 2,
+}
+
+
+def value(session: Session) -> Finding:
+    """The loss of each sample is the declared reduction of the squared error."""
+    found = asked(session, "loss")
+    if found.shape != (len(found.t),):
+        raise NotApplicable("see loss.reduction")
+    kind, reduction = session.dialect.parameterization, session.dialect.loss_reduction
+    error = found.output - target_of(session, found)[kind]
+    want = REDUCTIONS[reduction](error)
+    tolerance = 1e3 * UNIT["float32"]
+    gap = _gap(found.value, want)
+    worst = int(np.argmax(np.abs(found.value - want) / (1 + np.abs(want))))
+    fields: dict[str, Any] = {
+        "error": gap, "tolerance": tolerance, "worst": {"t": int(found.t[worst])},
+        "got": float(found.value[worst]), "wanted": float(want[worst]), "asked": "loss of one sample",
+    }  # fmt: skip
+    if gap <= tolerance:
+        return Finding(True, reduction, **fields)
+    if kind == "score":
+        weighted = REDUCTIONS[reduction](error * np.sqrt(1 - symbols(session, found.t)["abar_t"])[:, None])
+        if _gap(found.value, weighted) <= tolerance:
+            return Finding(True, f"{reduction}, weighted by the variance", **fields)
+    for diagnosis, guess in _losses(session, found):
+        if _gap(found.value, guess) <= tolerance:
+            return Finding(False, "", diagnosis, **fields)
+    return Finding(False, "", _weight(session, found, want), **fields)
+
+
+def _losses(session: Session, found: Asked) -> Iterator[tuple[Diagnosis, Array]]:
+    kind = session.dialect.parameterization
+    declared = session.dialect.loss_reduction
+    targets = target_of(session, found)
+    error = found.output - targets[kind]
+    for name, reduce in REDUCTIONS.items():
+        yield Diagnosis("convention", f"the reduction is {name}", dialect=session.dialect.but(loss_reduction=name), also=("loss-weight",)), reduce(error)
+    yield Diagnosis("sign", "the error is output + target"), REDUCTIONS[declared](found.output + targets[kind])
+    for other, target in targets.items():
+        if other != kind:
+            words = f"the target is {other}, not {kind}"
+            dialect = session.dialect.but(parameterization=other)
+            for reduce in REDUCTIONS.values():
+                yield Diagnosis("parameterization", words, dialect=dialect, also=("convention", "loss-weight")), reduce(found.output - target)
+    mean = (error**2).mean(1)
+    yield Diagnosis("sqrt", "the root of the mean squared error", also=("loss-weight",)), np.sqrt(mean)
+    yield Diagnosis("sqrt", "the root of the summed squared error", also=("loss-weight",)), np.sqrt((error**2).sum(1))
+    yield Diagnosis("loss-weight", "the mean absolute error, not its square"), np.abs(error).mean(1)
+    yield Diagnosis("loss-weight", "the summed absolute error, not its square"), np.abs(error).sum(1)
+    yield Diagnosis("loss-weight", "the square of the mean error, not the mean of squares"), error.mean(1) ** 2
+    yield Diagnosis("loss-weight", "the mean over the batch for every sample", also=("state-broadcast",)), np.full(len(mean), mean.mean())
+    huber = np.where(np.abs(error) < 1, 0.5 * error**2, np.abs(error) - 0.5)
+    yield Diagnosis("loss-weight", "the Huber loss, not the squared error"), huber.mean(1)
+    for name, weight in weights(session, found.t).items():
+        for reduction, reduce in REDUCTIONS.items():
+            yield Diagnosis("loss-weight", f"{reduction} of squared errors weighted by {name}, where no weight is declared"), weight * reduce(error)
+            yield Diagnosis("loss-weight", f"{reduction} of squared errors, each weighted by the batch's mean of {name}: broadcast", also=("state-broadcast",)), weight.mean() * reduce(error)
+
+
+def weights(session: Session, t: Array) -> dict[str, Array]:
+    """Weights that losses are given."""
+    at = symbols(session, t)
+    abar, beta, alpha, tilde = at["abar_t"], at["beta_t"], at["alpha_t"], at["beta_tilde"]
+    with np.errstate(all="ignore"):
+        snr = abar / (1 - abar)
+        capped = np.minimum(snr, 5.0)
+        found = {
+            "SNR": snr, "1/SNR": 1 / snr, "min(SNR, 5)": capped, "min(SNR, 5)/SNR": capped / snr,
+            "min(SNR, 5)/(SNR + 1)": capped / (snr + 1), "1 - ᾱ_t": 1 - abar, "1/(1 - ᾱ_t)": 1 / (1 - abar),
+            "√(1 - ᾱ_t)": np.sqrt(1 - abar), "1/√(1 - ᾱ_t)": 1 / np.sqrt(1 - abar), "ᾱ_t": abar, "1/ᾱ_t": 1 / abar,
+            "β_t": beta, "1/β_t": 1 / beta, "SNR + 1": snr + 1, "√SNR": np.sqrt(snr), "t/T": t / session.T,
+            "β_t²/(2β̃_t α_t (1 - ᾱ_t))": beta**2 / (2 * tilde * alpha * (1 - abar)),
+            "β_t²/(2β_t α_t (1 - ᾱ_t))": beta**2 / (2 * beta * alpha * (1 - abar)),
+            "√ᾱ_t/(2(1 - ᾱ_t))": np.sqrt(abar) / (2 * (1 - abar)),
+        }  # fmt: skip
+    return {name: value for name, value in found.items() if np.isfinite(value).all()}
+
+
+def _weight(session: Session, found: Asked, want: Array) -> Diagnosis:
+    with np.errstate(all="ignore"):
+        ratio = found.value / want
+    if not np.isfinite(ratio).all():
+        return Diagnosis("loss-weight", "the loss is not finite at every level")
+    if np.ptp(ratio) <= CONSTANT * np.abs(ratio).max():
+        return Diagnosis("loss-weight", f"the right loss times {ratio[0]:.9g}")
+    mean = found.value.mean() / want.mean()
+    return Diagnosis("loss-weight", f"no known weight fits: the ratio to the right loss runs from {ratio.min():.4g} to {ratio.max():.4g} (of sums: {mean:.4g})")
+
+
+def independent(session: Session, port: str, family: str) -> Finding:
+    """The loss of a sample does not depend on the samples beside it."""
+    found = asked(session, port)
+    if found.shape != (len(found.t),):
+        raise NotApplicable("one number a sample is wanted")
+    keep = slice(1, 4) if len(found.t) >= 4 else slice(0, len(found.t))
+    rows = [torch.as_tensor(value[keep].reshape(-1, 3 if value.shape[1] == 3 else value.shape[1])) for value in (found.x0, found.noise, found.output)]
+    layout = LAYOUTS[0] if found.x0.shape[1] == 3 else LAYOUTS[1]
+    x0, noise, output = (value.reshape(-1, *layout) for value in rows)
+    levels = torch.as_tensor(found.t[keep] + session.dialect.index_origin - 1)
+    model = FixedModel(output, session)
+    call = session.caller(port, {"model": model, "x0": x0, "t": levels, "noise": noise}, lambda number, shape: noise if shape == tuple(noise.shape) else torch.zeros(shape))
+    got = numbers(call.value).values.numpy()
+    if got.shape != (len(x0),):
+        return fail("state-broadcast", f"a batch of {len(x0)} gives shape {got.shape}")
+    both = np.isnan(got) & np.isnan(found.value[keep])
+    gap = np.max(np.where(both, 0, np.abs(got - found.value[keep]) / (1e-300 + np.abs(found.value[keep]))))
+    if not gap <= 1e-4:
+        return fail(family, "a sample's value depends on the samples beside it: broadcast or averaged over the batch", also=("state-broadcast",))
+    return Finding(True)
+
+
+@check("loss.reduction")
+def loss_reduction(session: Session) -> Finding:
+    """One number a sample."""
+    return shape(session, "loss")
+
+
+@check("loss.input")
+def loss_input(session: Session) -> Finding:
+    """The model is asked about x_t at t."""
+    return asks(session, "loss", "loss-weight")
+
+
+@check("loss.value")
+def loss_value(session: Session) -> Finding:
+    """The declared reduction of the squared error."""
+    return value(session)
+
+
+@check("loss.batch_independence")
+def loss_batch_independence(session: Session) -> Finding:
+    """A sample's loss is its own."""
+    return independent(session, "loss", "loss-weight")
+
+
+@check("vlb_term.reduction")
+def vlb_reduction(session: Session) -> Finding:
+    """One number a sample."""
+    return shape(session, "vlb_term")
+
+
+@check("vlb_term.input")
+def vlb_input(session: Session) -> Finding:
+    """The model is asked about x_t at t."""
+    return asks(session, "vlb_term", "likelihood")
+
+
+@check("vlb_term.batch_independence")
+def vlb_batch_independence(session: Session) -> Finding:
+    """A sample's term is its own."""
+    return independent(session, "vlb_term", "loss-weight")
+
+
+@check("vlb_term.value")
+def vlb_value(session: Session) -> Finding:
+    """KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)) in nats, summed over dimensions, for t above 1."""
+    found = asked(session, "vlb_term")
+    if found.shape != (len(found.t),):
+        raise NotApplicable("see vlb_term.reduction")
+    if session.dialect.variance.startswith("learned"):
+        raise NotApplicable("the variance is learned")
+    above = found.t > 1
+    error = _eps_error(session, found)
+    at = symbols(session, found.t)
+    want = _kl(error, at, at["beta_tilde"] if session.dialect.variance == "beta_tilde" else at["beta_t"])
+    tolerance = 1e4 * UNIT["float32"]
+    relative = np.abs(found.value - want)[above] / np.abs(want[above])
+    gap = float(np.max(np.where(np.isfinite(relative), relative, np.inf), initial=0.0))
+    worst = int(np.flatnonzero(above)[np.argmax(relative)])
+    fields: dict[str, Any] = {
+        "error": gap, "tolerance": tolerance, "worst": {"t": int(found.t[worst])},
+        "got": float(found.value[worst]), "wanted": float(want[worst]), "asked": "vlb_term of one sample",
+    }  # fmt: skip
+    if gap <= tolerance:
+        return Finding(True, **fields)
+    for diagnosis, guess in _terms(session, found, error, at, want):
+        relative = np.abs(found.value - guess)[above] / np.abs(guess[above])
+        if np.isfinite(relative).all() and relative.max() <= tolerance:
+            return Finding(False, "", diagnosis, **fields)
+    ratio = (found.value / want)[above]
+    if np.isfinite(ratio).all() and np.ptp(ratio) <= CONSTANT * np.abs(ratio).max():
+        return fail("likelihood", f"the right term times {ratio[0]:.9g}", also=("loss-weight",), **fields)
+    return fail("likelihood", f"no known mistake fits: the ratio to the right term runs from {ratio.min():.4g} to {ratio.max():.4g}", also=("loss-weight",), **fields)
+
+
+def _eps_error(session: Session, found: Asked) -> Array:
+    """The error of the model's eps."""
+    at = symbols(session, found.t)
+    root, rest = np.sqrt(at["abar_t"])[:, None], np.sqrt(1 - at["abar_t"])[:, None]
+    gap = found.output - target_of(session, found)[session.dialect.parameterization]
+    factor = {"eps": 1.0, "x_0": root / rest, "v": root, "score": rest}[session.dialect.parameterization]
+    return np.asarray(gap * factor)
+
+
+def _kl(error: Array, at: dict[str, Array], variance: Array) -> Array:
+    with np.errstate(all="ignore"):
+        c2 = at["beta_t"] ** 2 / (at["alpha_t"] * (1 - at["abar_t"]))
+        ratio = at["beta_tilde"] / variance
+        apart = error.shape[1] * (ratio - 1 - np.log(ratio)) / 2
+        return np.asarray(c2 * (error**2).sum(1) / (2 * variance) + np.where(ratio == 1, 0.0, apart))
+
+
+def _terms(session: Session, found: Asked, error: Array, at: dict[str, Array], want: Array) -> Iterator[tuple[Diagnosis, Array]]:
+    D, beta, tilde = error.shape[1], at["beta_t"], at["beta_tilde"]
+    plain = (error**2).sum(1)
+    with np.errstate(all="ignore"):
+        weight = want / plain
+        c2 = beta**2 / (at["alpha_t"] * (1 - at["abar_t"]))
+        above = np.isfinite(weight)
+        average = weight[above].mean()
+        yield Diagnosis("likelihood", "the mean over dimensions; a log-likelihood is their sum"), want / D
+        yield Diagnosis("likelihood", "bits, not nats"), want / np.log(2)
+        yield Diagnosis("likelihood", "bits for each dimension, not nats"), want / np.log(2) / D
+        yield Diagnosis("likelihood", "the sign is flipped: log-likelihood, not its negative", also=("sign",)), -want
+        yield Diagnosis("likelihood", "the factor 1/2 is missing", also=("loss-weight",)), 2 * want
+        yield Diagnosis("likelihood", "half of the term", also=("loss-weight",)), want / 2
+        yield Diagnosis("loss-weight", "weights of the batch are averaged: (B, 1) against (B,)", also=("state-broadcast",)), average * plain
+        yield Diagnosis("loss-weight", "the unweighted error", also=("likelihood",)), plain
+        yield Diagnosis("loss-weight", "the unweighted mean error", also=("likelihood",)), plain / D
+        for name, variance in (("β_t", beta), ("β̃_t", tilde), ("1 - ᾱ_t", 1 - at["abar_t"]), ("√β̃_t", np.sqrt(tilde)), ("√β_t", np.sqrt(beta)), ("β̃_t²", tilde**2)):
+            family = "sqrt" if "√" in name or "²" in name else "variance"
+            also = ("likelihood", "loss-weight")
+            for words, form in (("", c2 * plain / (2 * variance)), (" and the factor 1/2 is missing", c2 * plain / variance)):
+                yield Diagnosis(family, f"the squared difference of means is divided by {name}{words}", also=also), form
+                yield Diagnosis(family, f"the squared difference of means is divided by {name}{words}; mean over dimensions", also=also), form / D
+            yield Diagnosis("variance", f"the KL to a step of variance {name}", also=also), _kl(error, at, variance)
+        yield Diagnosis("likelihood", "the arguments of the KL are swapped", also=("sign",)), _swapped_kl(error, at, beta)
+        for name, other in weights(session, found.t).items():
+            yield Diagnosis("loss-weight", f"weighted by {name}", also=("likelihood",)), other * plain
+            yield Diagnosis("loss-weight", f"weighted by {name}, mean over dimensions", also=("likelihood",)), other * plain / D
+
+
+def _swapped_kl(error: Array, at: dict[str, Array], variance: Array) -> Array:
+    c2 = at["beta_t"] ** 2 / (at["alpha_t"] * (1 - at["abar_t"]))
+    ratio = variance / at["beta_tilde"]
+    return np.asarray(c2 * (error**2).sum(1) / (2 * at["beta_tilde"]) + error.shape[1] * (ratio - 1 - np.log(ratio)) / 2)
