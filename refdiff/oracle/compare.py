@@ -58,8 +58,8 @@ def compare(
     finite = np.isfinite(want.values)
     error = np.where(finite & usable, np.abs(got - want.values).astype(float), 0.0)
     error = np.where(np.isnan(error), np.inf, error)
-    coarse = want.tolerance(UNIT["float32"]).astype(float)
-    fine = want.tolerance(UNIT["float64"]).astype(float)
+    coarse = np.nan_to_num(want.tolerance(UNIT["float32"]).astype(float), nan=np.inf)
+    fine = np.nan_to_num(want.tolerance(UNIT["float64"]).astype(float), nan=np.inf)
     native = coarse if dtype == "float32" else fine
     if _within(error, native):
         return _outcome(True, "float32" if dtype == "float32" else "float64", error, native)

@@ -15,6 +15,7 @@ from refdiff.oracle.checks import CHECKS, Check
 from refdiff.oracle.checks.registry import NotApplicable
 from refdiff.oracle.report import Diagnosis, Report, Result
 from refdiff.oracle.session import Session
+from refdiff.oracle.settle import settle
 from refdiff.oracle.target import Dialect
 
 
@@ -45,7 +46,8 @@ def check(
     session = Session(target, dialect)
     started = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
-        results = tuple(_expected(run(session, CHECKS[id]), reasons) for id in chosen)
+        found = settle(dialect, [run(session, CHECKS[id]) for id in chosen])
+    results = tuple(_expected(result, reasons) for result in found)
     name = str(getattr(target, "name", "") or type(target).__name__)
     return Report(name, dialect, results, tuple(session.notes), time.perf_counter() - started)
 
