@@ -138,6 +138,20 @@ variance_1 = _symbol("variance_1", "positive", "variance of the second law, or o
 slope = _symbol("slope", "nonzero", "factor of an affine map", "a")
 shift = _symbol("shift", "real", "shift of an affine map", "b")
 y = _symbol("y", "real", "an observation, or the image of a map", "y")
+weight_1 = _symbol("weight_1", "positive", "weight of the first component", "w_1")
+weight_2 = _symbol("weight_2", "positive", "weight of the second component", "w_2")
+mode_1 = _symbol("mode_1", "real", "mean of the first component or coordinate of data", "m_1")
+mode_2 = _symbol("mode_2", "real", "mean of the second component or coordinate of data", "m_2")
+mode_variance_1 = _symbol("mode_variance_1", "positive", "variance of the first component of data", "c_1")
+mode_variance_2 = _symbol("mode_variance_2", "positive", "variance of the second component of data", "c_2")
+point_1 = _symbol("point_1", "real", "first point of an empirical measure", "a_1")
+point_2 = _symbol("point_2", "real", "second point of an empirical measure", "a_2")
+score_slope = _symbol("score_slope", "real", "derivative of the score at x_t", r"\nabla_{x_t}^2\log q(x_t)")
+cov_11 = _symbol("cov_11", "positive", "variance of the first coordinate of data", "C_{11}")
+cov_12 = _symbol("cov_12", "real", "covariance of the two coordinates of data", "C_{12}")
+cov_22 = _symbol("cov_22", "positive", "variance of the second coordinate of data", "C_{22}")
+x_t_1 = _symbol("x_t_1", "real", "first coordinate of x_t", "x_{t,1}")
+x_t_2 = _symbol("x_t_2", "real", "second coordinate of x_t", "x_{t,2}")
 
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
