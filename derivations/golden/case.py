@@ -83,7 +83,8 @@ def scientific(number: Fraction, digits: int = 2, up: bool = True) -> str:
     """A non-negative number in scientific notation, rounded up (a bound from above) or down."""
     if number == 0:
         return "0"
-    power = len(str(number.numerator)) - len(str(number.denominator))
+    power = (number.numerator.bit_length() - number.denominator.bit_length()) * 30103 // 100000
+    power += number >= Fraction(10) ** (power + 1)
     power -= number < Fraction(10) ** power
     scaled = number / Fraction(10) ** (power - digits + 1)
     integer = -(-scaled.numerator // scaled.denominator) if up else scaled.numerator // scaled.denominator

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-import sympy as sp
-
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
-from derivations.golden.formulas import Point, Put, Variant, formula_cases
+from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
 from derivations.golden.inputs import Levels
-from derivations.golden.nodes import node
+from derivations.golden.laws import PLANE as MIXTURE_IN_PLANE
+from derivations.golden.matrices import PLANE, THIN, matrix_cases
+from derivations.golden.mixtures import law_cases
+from derivations.golden.samplers import ddim_runs, ddpm_runs, sampled
 from derivations.golden.schedules import PARAMETERS, schedules
+from derivations.kit.ball import Value
 
 Build: TypeAlias = Callable[[Coverage], Iterator[dict[str, Any]]]
 Grid: TypeAlias = tuple[Callable[[], Variant], Callable[[], Sequence[Point]]]
@@ -45,28 +47,40 @@ def over(*grids: Grid) -> Build:
     return build
 
 
-def at(id: str, pairs: Sequence[Levels], suffix: str = "", **extra: Fraction) -> Grid:
+def at(id: str, pairs: Sequence[Levels], suffix: str = "", **extra: Value) -> Grid:
     """A formula at pairs of levels, with values of its other symbols."""
     return (lambda: Variant(id)), (lambda: points(pairs, extra, suffix))
 
 
 def with_variance(id: str, pairs: Sequence[Levels], kind: str) -> Grid:
     """A formula in sigma_t at pairs of levels, with sigma_t² chosen; the other choice is a decoy."""
-    skip = id.startswith("ddpm.skip")
     given = {"variance_kind": kind}
-    return (lambda: _chosen(id, kind, skip)), (lambda: points(pairs, {}, f"-{kind}", (), given))
+    return (lambda: chosen(id, kind)), (lambda: points(pairs, {}, f"-{kind}", (), given))
 
 
-def _chosen(id: str, kind: str, skip: bool) -> Variant:
-    other = "beta" if kind == "beta_tilde" else "beta_tilde"
-    return Variant(id, _deviation(kind, skip), ((f"variance-{other}", _deviation(other, skip)),))
+def data(name: str, pairs: Sequence[Levels] = ONE_STEP) -> Grid:
+    """A formula about a law of data, at levels where its terms can be told apart."""
+    return at(f"data.{name}", pairs, "", **MODES)
 
 
-def _deviation(kind: str, skip: bool) -> Put:
-    """The standard deviation of the step, for one step or between two levels."""
-    tilde = node("ddpm.skip_posterior_variance" if skip else "ddpm.posterior_variance").closed
-    beta = node("schedule.respaced_beta" if skip else "ddpm.fixed_large_variance").closed
-    return (("sigma_t", sp.sqrt(tilde if kind == "beta_tilde" else beta)),)
+def laws(what: str) -> Build:
+    """A prediction for the mixture on a line, from its node, and for one in the plane, from its density."""
+
+    def build(coverage: Coverage) -> Iterator[dict[str, Any]]:
+        yield from over(data(f"mixture_{what}"))(coverage)
+        yield from law_cases(what, MIXTURE_IN_PLANE, ONE_STEP, coverage)
+
+    return build
+
+
+def matrices(ids: Sequence[str]) -> Build:
+    """The cases of formulas in matrices."""
+    return lambda coverage: matrix_cases(ids, (PLANE, THIN), coverage)
+
+
+def numbers(**text: str) -> dict[str, Value]:
+    """Exact values by name."""
+    return {name: Fraction(value) for name, value in text.items()}
 
 
 def input_names() -> tuple[str, ...]:
@@ -77,16 +91,39 @@ def input_names() -> tuple[str, ...]:
 PREDICTIONS = ("eps", "x_0", "v", "score", "mu")
 CONVERSIONS = [f"parameterization.{a}_from_{b}" for a in PREDICTIONS for b in PREDICTIONS if a != b]
 NEEDS_NO_SIGNAL = ("x_0_from_v", "eps_from_v", "score_from_eps", "score_from_x_0", "mu_from_x_0", "mu_from_v")
+REST = {"slope": "-3/2", "shift": "7/8", "x": "-9/8", "y": "1/4"}
 ZERO_SNR = ("linear", "scaled_linear")
 KINDS = ("beta_tilde", "beta")
 SCALARS = (
     *("abar_t", "abar_s", "abar_prev", "eta", "x_0", "x_t", "x_s", "x_prev", "eps", "z", "v", "score", "mu"),
     *("eps_hat", "eps_s", "step_noise_hat", "data_mean", "data_variance", "x_0_variance", "fraction", "beta"),
-    *("sigma_t",),
+    *("sigma_t", "mean_0", "mean_1", "variance_0", "variance_1", "slope", "shift", "x", "y"),
+    *("weight_1", "weight_2", "mode_1", "mode_2", "mode_variance_1", "mode_variance_2", "point_1", "point_2"),
+    *("cov_11", "cov_12", "cov_22", "x_t_1", "x_t_2", "score_slope"),
 )
 APART = without(ONE_STEP, "near-levels")
 LEARNED = without(ONE_STEP, "near-levels", "linear-T1000-t1000-s999")
 LEARNED_INNER = without(INNER, "near-levels", "linear-T1000-t1000-s999")
+GAUSSIAN_ONE = ("push_forward", "product", "condition")
+GAUSSIAN_ND = (
+    *(f"gaussian.{name}_{moment}_nd" for name in GAUSSIAN_ONE for moment in ("mean", "variance")),
+    *(f"gaussian.{name}_nd" for name in ("kl", "entropy", "log_density", "w2")),
+)
+GAUSSIAN_1D = tuple(id.removesuffix("_nd") for id in GAUSSIAN_ND)
+NORMALS = (
+    Point(
+        "wide",
+        ("nonzero-mean",),
+        numbers(mean_0="3/4", mean_1="-5/8", variance_0="9/16", variance_1="5/32", **REST),
+    ),
+    Point(
+        "thin",
+        ("nonzero-mean", "small-variance"),
+        numbers(mean_0="-7/8", mean_1="-3/4", variance_0="1/1024", variance_1="3", **REST),
+    ),
+)
+NOT_CLIPPED = without(ONE_STEP, "cosine-T100-t100-s99")
+BLURRED = tuple(pair for pair in ONE_STEP if "cancellation" not in pair.flags)
 LEVELS = ("snr", "log_snr", "sigma", "beta_from_alpha_bar")
 
 SCHEDULE = (
@@ -219,5 +256,73 @@ DDIM = (
         ),
     ),
 )
+TRAJECTORIES = (
+    File("ddim", "trajectory", "DDIM on mixtures with given noises, for each eta", sampled(ddim_runs)),
+    File("ddpm", "trajectory", "ancestral sampling on mixtures with given noises", sampled(ddpm_runs)),
+)
 
-FILES: tuple[File, ...] = (*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM)
+GAUSSIAN = (
+    File(
+        "gaussian",
+        "one_dimension",
+        "maps, products, conditioning, divergence and distance of numbers",
+        over(*(((lambda id=id: Variant(id)), (lambda: NORMALS)) for id in GAUSSIAN_1D)),
+    ),
+    File(
+        "gaussian",
+        "matrices",
+        "vectors, with covariances that do not commute",
+        matrices(GAUSSIAN_ND),
+    ),
+)
+MODES = numbers(
+    weight_1="1/4",
+    weight_2="3/4",
+    mode_1="-3/2",
+    mode_2="1/2",
+    mode_variance_1="1/16",
+    mode_variance_2="1/4",
+    point_1="-3/4",
+    point_2="5/8",
+    data_mean="3/4",
+    data_variance="9/16",
+    cov_11="9/16",
+    cov_12="-1/4",
+    cov_22="5/8",
+    x_t_1="-3/4",
+    x_t_2="5/8",
+    score_slope="-5/8",
+)
+MOMENTS = ("posterior_mean", "posterior_variance")
+DATA = (
+    File("data", "mixture_eps", "the perfect noise prediction of mixtures", laws("eps")),
+    File("data", "mixture_score", "the score of mixtures", laws("score")),
+    File(
+        "data",
+        "mixture_posterior",
+        "log-density, responsibilities and posterior moments of a mixture",
+        over(*(data(f"mixture_{name}") for name in ("log_density", "responsibility", *MOMENTS))),
+    ),
+    File(
+        "data",
+        "gaussian",
+        "Gaussian data",
+        over(
+            at("data.eps", ONE_STEP),
+            at("data.tweedie_second_order", ONE_STEP, score_slope=Fraction(-5, 8)),
+            *(data(f"gaussian_{name}") for name in ("log_density", "score", "eps", *MOMENTS)),
+            *(data(f"gaussian_{name}_plane", NOT_CLIPPED) for name in ("score", *MOMENTS)),
+        ),
+    ),
+    File(
+        "data",
+        "points",
+        "a point mass and two points",
+        over(
+            *(data(f"point_mass_{name}") for name in ("log_density", "score", "eps")),
+            *(data(f"empirical_{name}", BLURRED) for name in ("score", "eps", *MOMENTS)),
+        ),
+    ),
+)
+
+FILES: tuple[File, ...] = (*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA)

@@ -88,6 +88,20 @@ def written_out(expr: sp.Expr, put: Put) -> sp.Expr:
     return expr.xreplace({symbol: table[symbol.name] for symbol in expr.free_symbols if symbol.name in table})
 
 
+def chosen(id: str, kind: str) -> Variant:
+    """A formula in sigma_t with its square chosen, "beta" or "beta_tilde"; the other choice is a decoy."""
+    other = "beta" if kind == "beta_tilde" else "beta_tilde"
+    skip = id.startswith("ddpm.skip")
+    return Variant(id, _deviation(kind, skip), ((f"variance-{other}", _deviation(other, skip)),))
+
+
+def _deviation(kind: str, skip: bool) -> Put:
+    """The standard deviation of the step, for one step or between two levels."""
+    tilde = node("ddpm.skip_posterior_variance" if skip else "ddpm.posterior_variance").closed
+    beta = node("schedule.respaced_beta" if skip else "ddpm.fixed_large_variance").closed
+    return (("sigma_t", sp.sqrt(tilde if kind == "beta_tilde" else beta)),)
+
+
 @cache
 def parts(variant: Variant) -> tuple[Part, ...]:
     """The value of a formula and, where it is linear in data, noise and so on, each coefficient."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -204,9 +204,3 @@ def _certain(run: Run, step: Affine) -> list[State]:
         except UndecidedError:
             continue
     raise GoldenError(f"run {run.id}: {4 * BITS} bits do not decide {DIGITS} digits")
-
-
-def runs(cases: Sequence[Run], coverage: Coverage) -> Iterator[dict[str, Any]]:
-    """The cases of several runs."""
-    for run in cases:
-        yield trajectory_case(run, coverage)
