@@ -433,7 +433,6 @@ def _coefficients(levels: Pair, sigma: Number, direction: Number, like: Tensor |
 
 
 def _within(name: str, sigma: float | Tensor, bound: Number) -> None:
-    # the product is negative outside, and NaN is not inside
     if any_true(sigma < 0) or any_true(sigma > bound) or any_true(sigma != sigma):
         raise ValueError(f"{name} must lie in 0..sqrt(1 - alpha_bar_s) = {bound}, got {sigma}")
 

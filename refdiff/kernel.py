@@ -54,11 +54,10 @@ class Coefficients:
         Raises:
             ValueError: tensors of different shape, dtype or device.
         """
-        if noise is None:
-            _check.same(x_t=x_t, eps=eps)
-            return torch.addcmul(self.x_t * x_t, self.eps, eps)
-        _check.same(x_t=x_t, eps=eps, noise=noise)
-        return torch.addcmul(torch.addcmul(self.x_t * x_t, self.eps, eps), self.noise, noise)
+        _check.same(x_t=x_t, eps=eps, **({} if noise is None else {"noise": noise}))
+        # not in place, so that vmap over eps or noise alone works
+        mean = torch.addcmul(self.x_t * x_t, self.eps, eps)
+        return mean if noise is None else torch.addcmul(mean, self.noise, noise)
 
 
 @dataclass(frozen=True, eq=False)

@@ -840,3 +840,18 @@ def test_the_posterior_needs_no_signal() -> None:
     law = ddpm.q_marginal(ZERO_SNR, x_0, 9)
     assert misfit(got.mean, law.mean, law.mean, 4) <= 1
     assert misfit(got.variance, law.variance, law.variance, 4) <= 1
+
+
+def test_a_step_maps_over_each_argument_and_differentiates_to_its_coefficients() -> None:
+    x, eps, noise = tensors(3, (1, 1))
+    step = lambda x, eps, noise: ddpm.step(LINEAR, x, 500, eps, noise)  # noqa: E731
+    got = ddpm.step_coefficients(LINEAR, 500)
+    slopes = torch.func.jacrev(step, argnums=(0, 1, 2))(x, eps, noise)
+    for slope, expected in zip(slopes, (got.x_t, got.eps, got.noise), strict=True):
+        assert torch.equal(slope.flatten(), expected.reshape(1))
+    for i in range(3):
+        many = [x, eps, noise]
+        many[i] = tensors(1, (4, 1, 1))
+        mapped = torch.func.vmap(step, in_dims=tuple(0 if j == i else None for j in range(3)))(*many)
+        assert torch.equal(mapped[2], step(*(v[2] if j == i else v for j, v in enumerate(many))))
+        assert not torch.equal(mapped[1], mapped[2])
