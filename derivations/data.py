@@ -82,7 +82,7 @@ EPS_OF_SCORE = -sp.sqrt(NOISE) * score
     lhs=sp.Symbol("eps_star"),
     rhs=EPS_OF_SCORE,
     citations=("Song2021sde:§3", "S004:4.11"),
-    reference="refdiff.data:Law.eps",
+    reference="refdiff.data:Law",
     uses=("ddpm.tweedie",),
     decoys=(
         Decoy("sign", sp.sqrt(NOISE) * score, "sign", "the score of the opposite sign"),
@@ -101,7 +101,7 @@ def _eps(claim: sp.Expr) -> Iterator[Step]:
     lhs=sp.Symbol("V"),
     rhs=NOISE / abar_t * (1 + NOISE * score_slope),
     citations=("Efron2011", "Bao2022:lemma1"),
-    reference="refdiff.data:Law.posterior_covariance",
+    reference="refdiff.data:Law",
     uses=("ddpm.tweedie",),
     decoys=(
         Decoy(

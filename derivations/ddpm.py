@@ -216,7 +216,7 @@ POSTERIOR_MEAN = (
             "subscript-fallen", -abar_t * beta_t / (1 - abar_t), "index",
             "1 − ᾱ_t − 1 where 1 − ᾱ_{t−1} belongs: the −1 left the index", "S004:§4.2",
         ),
-        Decoy("beta", beta_t, "variance", "the forward variance, not the posterior's", "S000:§reverse/2"),
+        Decoy("beta", beta_t, "variance", "the forward variance, not the posterior's", "S000:§4/2"),
         Decoy(
             "precision", (1 - abar_t) / (beta_t * (1 - abar_prev)), "variance", "the precision in its place"
         ),
@@ -283,7 +283,7 @@ def _posterior_mean(claim: sp.Expr) -> Iterator[Step]:
     title="0 < β̃_t < β_t: the ratio lies between 0 and 1",
     lhs=beta_tilde_t / beta_t,
     rhs=(1 - abar_prev) / (1 - abar_t),
-    citations=("Ho2020:§3.2", "S000:§reverse/2"),
+    citations=("Ho2020:§3.2", "S000:§4/2"),
     uses=("ddpm.posterior_variance",),
 )
 def _posterior_variance_bounds(claim: sp.Expr) -> Iterator[Step]:
@@ -315,7 +315,7 @@ def two_point(claim: sp.Expr, variable: sp.Symbol) -> tuple[sp.Expr, sp.Expr]:
     title="mean of the reverse step from the mean of the data",
     lhs=mu,
     rhs=POSTERIOR_MEAN,
-    citations=("Ho2020:7", "S001:/6", "S001:§DDPM/2"),
+    citations=("Ho2020:7", "S001:/6"),
     reference="refdiff.ddpm:mean_from_x_0",
     uses=("ddpm.posterior_mean",),
 )
@@ -446,7 +446,7 @@ def _mean_from_score(claim: sp.Expr) -> Iterator[Step]:
     title="one step of ancestral sampling",
     lhs=x_prev,
     rhs=MEAN_FROM_EPS + sigma_t * z,
-    citations=("Ho2020:alg2", "S000:10", "S001:§DDPM/2", "S004:alg4.2"),
+    citations=("Ho2020:alg2", "S000:10", "S004:alg4.2"),
     reference="refdiff.ddpm:step",
     uses=("ddpm.mean_from_eps",),
     decoys=(
@@ -577,12 +577,12 @@ def _optimal_variance(claim: sp.Expr) -> Iterator[Step]:
     title="the variance β_t is optimal for standard normal data",
     lhs=sigma_t**2,
     rhs=beta_t,
-    citations=("Ho2020:§3.2", "S000:§reverse/2"),
+    citations=("Ho2020:§3.2", "S000:§4/2"),
     reference="refdiff.ddpm:variance",
     uses=("ddpm.optimal_variance",),
     decoys=(
         Decoy(
-            "sigma-is-beta", beta_t**2, "variance", "σ_t = β_t where σ_t² = β_t belongs", "S000:§recursive/1"
+            "sigma-is-beta", beta_t**2, "variance", "σ_t = β_t where σ_t² = β_t belongs", "S000:§7.2/1"
         ),
     ),
 )
@@ -785,7 +785,7 @@ def _loss_weight_x_0(claim: sp.Expr) -> Iterator[Step]:
     decoys=(
         Decoy(
             "noise-of-level-missing", (1 - alpha_t) ** 2 / (2 * sigma_t**2 * alpha_t), "loss-weight",
-            "1 − ᾱ_t is missing below the line", "S000:§summary/5",
+            "1 − ᾱ_t is missing below the line", "S000:§6/5",
         ),
         Decoy("one", sp.Integer(1), "loss-weight", "the weight of the simple loss"),
     ),
@@ -954,7 +954,7 @@ FOUR_VARIABLE_LOSS = (SINE * eps - step_noise_hat) ** 2 + COSINE**2
     title="the loss with two noises, averaged over what x_t does not see",
     lhs=sp.Symbol("L"),
     rhs=FOUR_VARIABLE_LOSS,
-    citations=("S000:§variance/1", "Su2022:9119"),
+    citations=("S000:§7.1/1", "Su2022:9119"),
     reference="refdiff.ddpm:merged_loss",
     uses=("ddpm.one_step", "ddpm.marginal"),
     decoys=(
@@ -982,7 +982,7 @@ def _four_variable_loss(claim: sp.Expr) -> Iterator[Step]:
     title="variance that averaging over ω removes",
     lhs=sp.Symbol("V"),
     rhs=4 * COSINE**2 * (SINE * eps - step_noise_hat) ** 2 + 2 * COSINE**4,
-    citations=("S000:§variance/1", "Su2022:9119"),
+    citations=("S000:§7.1/1", "Su2022:9119"),
     reference="refdiff.ddpm:four_variable_variance",
     uses=("ddpm.four_variable_loss",),
 )
@@ -1002,7 +1002,7 @@ def _four_variable_variance(claim: sp.Expr) -> Iterator[Step]:
     title="what the loss with two noises learns",
     lhs=step_noise_hat,
     rhs=SINE * eps_hat,
-    citations=("S000:§variance/1", "Su2022:9119"),
+    citations=("S000:§7.1/1", "Su2022:9119"),
     reference="refdiff.ddpm:four_variable_minimiser",
     uses=("ddpm.four_variable_loss", "ddpm.mean_from_score"),
     decoys=(
