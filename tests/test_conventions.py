@@ -31,7 +31,7 @@ UNDECLARED = (
 def test_an_undeclared_convention_is_a_finding_that_names_the_dialect(id: str):
     target = next(convention.make() for convention in CONVENTIONS if convention.id == id)
     declared = target.dialect
-    target.dialect = Dialect(T=declared.T, backend=declared.backend, batched_t=declared.batched_t)
+    target.dialect = Dialect(schedule="linear_rescaled", T=declared.T, backend=declared.backend)
     report = check(target)
     assert not report.ok
     named = [result.diagnosis for result in report.failures if result.diagnosis is not None]

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from refdiff.oracle import Dialect, Target
 
-ZERO_BASED = Dialect(index_origin=0)
+# short, so that a hundred samplers can be run step by step
+STEPS = 200
+ZERO_BASED = Dialect(schedule="linear_rescaled", T=STEPS, index_origin=0)
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,14 @@ class Textbook(Target):
 
     name = "textbook"
     dialect = ZERO_BASED
-    T = 1000
+    T = STEPS
 
     def __init__(self) -> None:
         self.beta = self.make_betas()
         self.make_tables()
 
     def make_betas(self) -> np.ndarray:
-        return np.linspace(1e-4, 0.02, self.T)
+        return np.linspace(0.1 / self.T, 20 / self.T, self.T)
 
     def make_abar(self) -> np.ndarray:
         return np.cumprod(1.0 - self.beta)

@@ -21,6 +21,13 @@ class Convention:
 
 
 CONVENTIONS: list[Convention] = []
+# most of them on a short chain, so that dozens of samplers can be run step by step
+SHORT = 200
+
+
+def short(**conventions: Any) -> Dialect:
+    """A dialect on the short chain."""
+    return Dialect(**{"schedule": "linear_rescaled", "T": SHORT, **conventions})
 
 
 def convention(id: str) -> Callable[[type[Target]], type[Target]]:
@@ -50,7 +57,7 @@ class HoOneBased(Target):
         self.abar = torch.cumprod(self.a, 0)
 
     def schedule(self):
-        return torch.linspace(1e-4, 0.02, self.T, dtype=torch.float64)
+        return torch.linspace(0.1 / self.T, 20 / self.T, self.T, dtype=torch.float64)
 
     def look(self, table, t, x):
         return table[t].to(x.dtype).reshape(-1, *[1] * (x.dim() - 1))
@@ -133,19 +140,26 @@ class HoOneBased(Target):
         return x
 
 
+class ShortHo(HoOneBased):
+    """The same on the short chain."""
+
+    dialect = short()
+    T = SHORT
+
+
 @convention("ho-scaled-linear")
-class HoScaledLinear(HoOneBased):
-    dialect = Dialect(schedule="scaled_linear")
+class HoScaledLinear(ShortHo):
+    dialect = short(schedule="scaled_linear")
 
     def schedule(self):
         return torch.linspace(0.00085**0.5, 0.012**0.5, self.T, dtype=torch.float64) ** 2
 
 
 @convention("ho-cosine-of-steps")
-class HoCosine(HoOneBased):
+class HoCosine(ShortHo):
     """The cosine written over the number of steps, as many write it."""
 
-    dialect = Dialect(schedule="cosine")
+    dialect = short(schedule="cosine")
 
     def schedule(self):
         x = torch.linspace(0, self.T, self.T + 1, dtype=torch.float64)
@@ -155,8 +169,8 @@ class HoCosine(HoOneBased):
 
 
 @convention("ho-sigmoid-beta")
-class HoSigmoidBeta(HoOneBased):
-    dialect = Dialect(schedule="sigmoid_beta")
+class HoSigmoidBeta(ShortHo):
+    dialect = short(schedule="sigmoid_beta")
 
     def schedule(self):
         ramp = torch.linspace(-6, 6, self.T, dtype=torch.float64)
@@ -164,8 +178,8 @@ class HoSigmoidBeta(HoOneBased):
 
 
 @convention("ho-sigmoid-alpha-bar")
-class HoSigmoidAlphaBar(HoOneBased):
-    dialect = Dialect(schedule="sigmoid_alpha_bar")
+class HoSigmoidAlphaBar(ShortHo):
+    dialect = short(schedule="sigmoid_alpha_bar")
 
     def schedule(self):
         u = torch.linspace(0, 1, self.T + 1, dtype=torch.float64)
@@ -202,8 +216,8 @@ class SingleTables(SinglePrecision):
 
 
 @convention("one-t-at-a-time")
-class OneTime(HoOneBased):
-    dialect = Dialect(batched_t=False)
+class OneTime(ShortHo):
+    dialect = short(batched_t=False)
 
     def look(self, table, t, x):
         return table[int(t)].item()
@@ -262,11 +276,11 @@ class OneTime(HoOneBased):
 class DDIMPaper(Target):
     """Alpha means the product; sigma and the three terms of the update as the paper groups them."""
 
-    dialect = Dialect(notation="ddim")
-    T = 1000
+    dialect = short(notation="ddim")
+    T = SHORT
 
     def __init__(self):
-        self.alpha = np.concatenate([[1.0], np.cumprod(1 - np.linspace(1e-4, 0.02, self.T))])
+        self.alpha = np.concatenate([[1.0], np.cumprod(1 - np.linspace(0.1 / self.T, 20 / self.T, self.T))])
 
     def get(self, t, x):
         return column(self.alpha[np.asarray(t)], x)
@@ -304,7 +318,7 @@ class DDIMPaper(Target):
 class EtaIsVarianceFraction(DDIMPaper):
     """The knob multiplies the variance, so it is the square of the usual one."""
 
-    dialect = Dialect(eta="eta_squared")
+    dialect = short(eta="eta_squared")
 
     def ddim_step(self, x_t, t, s, eps, eta, noise):
         a, a_prev = self.get(t, x_t), self.get(s, x_t)
@@ -317,11 +331,11 @@ class EtaIsVarianceFraction(DDIMPaper):
 class ErmonCode(Target):
     """Timesteps 0..T-1 over a table with a zero beta in front, read at t + 1."""
 
-    dialect = Dialect(index_origin=0)
-    T = 1000
+    dialect = short(index_origin=0)
+    T = SHORT
 
     def __init__(self):
-        self.b = torch.linspace(1e-4, 0.02, self.T, dtype=torch.float64)
+        self.b = torch.linspace(0.1 / self.T, 20 / self.T, self.T, dtype=torch.float64)
 
     def compute_alpha(self, t, x):
         beta = torch.cat([torch.zeros(1, dtype=torch.float64), self.b])
@@ -352,8 +366,8 @@ class ErmonCode(Target):
 
 @convention("openai-fixed-small")
 class OpenAI(Target):
-    dialect = Dialect(index_origin=0, sampler="ddpm")
-    T = 1000
+    dialect = short(index_origin=0, sampler="ddpm")
+    T = SHORT
 
     def __init__(self):
         self._b = b = self.schedule()
@@ -365,7 +379,7 @@ class OpenAI(Target):
         self._c2 = (1.0 - prev) * np.sqrt(1.0 - b) / (1.0 - ac)
 
     def schedule(self):
-        return np.linspace(1e-4, 0.02, self.T, dtype=np.float64)
+        return np.linspace(0.1 / self.T, 20 / self.T, self.T, dtype=np.float64)
 
     def extract(self, array, t, x):
         return column(torch.from_numpy(np.asarray(array))[torch.as_tensor(t)], x)
@@ -377,7 +391,7 @@ class OpenAI(Target):
         return self._ac
 
     def timesteps(self, n):
-        return [i * (self.T // n) for i in range(n)][::-1]
+        return [*[i * (self.T // n) for i in range(n)][::-1], -1]
 
     def q_sample(self, x0, t, noise):
         return (
@@ -411,7 +425,7 @@ class OpenAI(Target):
 
     def sample(self, model, x_T, steps):
         """Ancestral sampling on the schedule respaced to the kept levels."""
-        kept = self.timesteps(steps)[::-1]
+        kept = self.timesteps(steps)[-2::-1]
         inner = type(self).__new__(type(self))
         ac = self._ac[kept]
         inner.T, inner.schedule = steps, lambda: 1 - ac / np.append(1.0, ac[:-1])
@@ -425,7 +439,7 @@ class OpenAI(Target):
 
 @convention("openai-fixed-large")
 class OpenAIFixedLarge(OpenAI):
-    dialect = Dialect(index_origin=0, sampler="ddpm", variance="beta_first_tilde")
+    dialect = short(index_origin=0, sampler="ddpm", variance="beta_first_tilde")
 
     def log_variance(self, x, t):
         return self.extract(np.log(np.append(self._var[1], self._b[1:])), t, x)
@@ -433,7 +447,7 @@ class OpenAIFixedLarge(OpenAI):
 
 @convention("openai-learned-range")
 class OpenAILearnedRange(OpenAI):
-    dialect = Dialect(index_origin=0, sampler="ddpm", variance="learned_range")
+    dialect = short(index_origin=0, sampler="ddpm", variance="learned_range")
 
     def split(self, output):
         return torch.split(output, output.shape[1] // 2, dim=1)
@@ -446,7 +460,7 @@ class OpenAILearnedRange(OpenAI):
 
 @convention("openai-learned")
 class OpenAILearned(OpenAILearnedRange):
-    dialect = Dialect(index_origin=0, sampler="ddpm", variance="learned")
+    dialect = short(index_origin=0, sampler="ddpm", variance="learned")
 
     def from_channel(self, x, t, v):
         return v
@@ -471,7 +485,7 @@ class OpenAIRespaced(OpenAI):
 
 @convention("openai-predicts-x0")
 class OpenAIPredictsX0(OpenAI):
-    dialect = Dialect(index_origin=0, sampler="ddpm", parameterization="x_0")
+    dialect = short(index_origin=0, sampler="ddpm", parameterization="x_0")
 
     def ddpm_step(self, x_t, t, x0, noise):
         nonzero = column((torch.as_tensor(t) != 0).double(), x_t)
@@ -479,10 +493,10 @@ class OpenAIPredictsX0(OpenAI):
 
 
 @convention("plain-beta-variance")
-class PlainBeta(HoOneBased):
+class PlainBeta(ShortHo):
     """Sigma squared is beta, and the last step returns the mean."""
 
-    dialect = Dialect(variance="beta", sampler="ddpm")
+    dialect = short(variance="beta", sampler="ddpm")
 
     def ddpm_step(self, x_t, t, eps, noise):
         z = noise * column(torch.as_tensor(t) > 1, x_t)
@@ -531,7 +545,8 @@ class LatentDiffusion(Target):
         return self.ac
 
     def timesteps(self, n):
-        return [*(np.arange(0, n) * (self.T // n) + 1)[::-1].tolist(), -1]
+        kept = np.minimum(np.arange(0, n) * (self.T // n) + 1, self.T - 1)
+        return [*kept[::-1].tolist(), -1]
 
     def table(self, k, x):
         k = torch.as_tensor(k)
@@ -557,7 +572,7 @@ class LatentDiffusion(Target):
 
 @convention("spacing-linspace")
 class Linspace(ErmonCode):
-    dialect = Dialect(index_origin=0, spacing="linspace")
+    dialect = short(index_origin=0, spacing="linspace")
 
     def timesteps(self, n):
         return [*np.linspace(0, self.T - 1, n).round().astype(np.int64)[::-1].tolist(), -1]
@@ -565,7 +580,7 @@ class Linspace(ErmonCode):
 
 @convention("spacing-trailing")
 class Trailing(ErmonCode):
-    dialect = Dialect(index_origin=0, spacing="trailing")
+    dialect = short(index_origin=0, spacing="trailing")
 
     def timesteps(self, n):
         return [*(np.round(np.arange(n, 0, -1) * (self.T / n)).astype(np.int64) - 1).tolist(), -1]
@@ -573,18 +588,18 @@ class Trailing(ErmonCode):
 
 @convention("spacing-leading-offset")
 class LeadingOffset(ErmonCode):
-    dialect = Dialect(index_origin=0, spacing="leading", offset=1)
+    dialect = short(index_origin=0, spacing="leading", offset=1)
 
     def timesteps(self, n):
-        return [*[i * (self.T // n) + 1 for i in range(n)][::-1], -1]
+        return [*[min(i * (self.T // n) + 1, self.T - 1) for i in range(n)][::-1], -1]
 
 
 @convention("lucidrains-ddim")
 class Lucidrains(Target):
     """Times are a line from -1 to T-1; the network predicts v."""
 
-    dialect = Dialect(index_origin=0, schedule="cosine", parameterization="v", spacing=None)
-    T = 1000
+    dialect = short(index_origin=0, schedule="cosine", parameterization="v", spacing=None)
+    T = SHORT
 
     def __init__(self):
         steps = self.T + 1
@@ -637,12 +652,12 @@ class ZeroTerminalSNR(Target):
 
     @staticmethod
     def rescaled():
-        root = np.sqrt(np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
+        root = np.sqrt(np.cumprod(1 - np.linspace(0.1 / SHORT, 20 / SHORT, SHORT)))
         root = (root - root[-1]) * root[0] / (root[0] - root[-1])
         return 1 - root**2 / np.append(1.0, root[:-1] ** 2)
 
     dialect = Dialect(index_origin=0, schedule=rescaled(), parameterization="v", spacing="trailing")
-    T = 1000
+    T = SHORT
 
     def __init__(self):
         self.b = self.rescaled()
@@ -684,11 +699,11 @@ class ZeroTerminalSNR(Target):
 class SuNotation(Target):
     """x_t = alpha_bar x_0 + beta_bar eps with alpha_bar^2 + beta_bar^2 = 1, products of roots."""
 
-    dialect = Dialect(notation="su")
-    T = 1000
+    dialect = short(notation="su")
+    T = SHORT
 
     def __init__(self):
-        self.al = np.sqrt(1 - np.linspace(1e-4, 0.02, self.T))
+        self.al = np.sqrt(1 - np.linspace(0.1 / self.T, 20 / self.T, self.T))
         self.al_bar = np.append(1.0, np.cumprod(self.al))
         self.be_bar = np.sqrt(1 - self.al_bar**2)
 
@@ -724,11 +739,11 @@ class SuNotation(Target):
 class SigmaSpace(Target):
     """x = x_0 + sigma n; Euler steps in sigma, as the samplers of that family write them."""
 
-    dialect = Dialect(space="ve")
-    T = 1000
+    dialect = short(space="ve")
+    T = SHORT
 
     def __init__(self):
-        abar = np.append(1.0, np.cumprod(1 - np.linspace(1e-4, 0.02, self.T)))
+        abar = np.append(1.0, np.cumprod(1 - np.linspace(0.1 / self.T, 20 / self.T, self.T)))
         self.sig = ((1 - abar) / abar) ** 0.5
 
     def of(self, t, x):
@@ -776,8 +791,8 @@ class SigmaSpace(Target):
 
 
 @convention("predicts-x0")
-class PredictsX0(HoOneBased):
-    dialect = Dialect(parameterization="x_0")
+class PredictsX0(ShortHo):
+    dialect = short(parameterization="x_0")
 
     def mean(self, x_t, t, x0):
         return self.q_posterior(x0, x_t, t)[0]
@@ -793,8 +808,8 @@ class PredictsX0(HoOneBased):
 
 
 @convention("predicts-v")
-class PredictsV(HoOneBased):
-    dialect = Dialect(parameterization="v")
+class PredictsV(ShortHo):
+    dialect = short(parameterization="v")
 
     def to_eps(self, x_t, t, v):
         abar = self.look(self.abar, t, x_t)
@@ -815,8 +830,8 @@ class PredictsV(HoOneBased):
 
 
 @convention("predicts-score")
-class PredictsScore(HoOneBased):
-    dialect = Dialect(parameterization="score")
+class PredictsScore(ShortHo):
+    dialect = short(parameterization="score")
 
     def to_eps(self, x_t, t, score):
         return -score * (1 - self.look(self.abar, t, x_t)).sqrt()
@@ -837,11 +852,11 @@ class PredictsScore(HoOneBased):
 class NumPy(Target):
     """Arrays in, arrays out."""
 
-    dialect = Dialect(backend="numpy")
-    T = 1000
+    dialect = short(backend="numpy")
+    T = SHORT
 
     def __init__(self):
-        self.b = np.concatenate([[0.0], np.linspace(1e-4, 0.02, self.T)])
+        self.b = np.concatenate([[0.0], np.linspace(0.1 / self.T, 20 / self.T, self.T)])
         self.abar = np.cumprod(1 - self.b)
 
     def col(self, table, t, x):
@@ -892,10 +907,10 @@ class NumPy(Target):
 
 
 @convention("draws-its-own-noise")
-class OwnNoise(HoOneBased):
+class OwnNoise(ShortHo):
     """The steps ignore the noise they are given and draw."""
 
-    dialect = Dialect(sampler="ddpm")
+    dialect = short(sampler="ddpm")
 
     def ddpm_step(self, x_t, t, eps, noise):
         return super().ddpm_step(x_t, t, eps, torch.randn_like(x_t))
@@ -923,24 +938,24 @@ class DrawsOnlyWhenNeeded(OwnNoise):
 
 
 @convention("loss-summed")
-class LossSummed(HoOneBased):
-    dialect = Dialect(loss_reduction="sum")
+class LossSummed(ShortHo):
+    dialect = short(loss_reduction="sum")
 
     def loss(self, model, x0, t, noise):
         return (model(self.q_sample(x0, t, noise), t) - noise).square().flatten(1).sum(-1)
 
 
 @convention("loss-half-sum")
-class LossHalfSum(HoOneBased):
-    dialect = Dialect(loss_reduction="half_sum")
+class LossHalfSum(ShortHo):
+    dialect = short(loss_reduction="half_sum")
 
     def loss(self, model, x0, t, noise):
         return 0.5 * (model(self.q_sample(x0, t, noise), t) - noise).square().flatten(1).sum(-1)
 
 
 @convention("ancestral-with-eta-one")
-class AncestralEta(HoOneBased):
-    dialect = Dialect(sampler="ddim")
+class AncestralEta(ShortHo):
+    dialect = short(sampler="ddim")
 
     def sample(self, model, x_T, steps):
         x, levels = x_T, self.timesteps(steps)
@@ -965,10 +980,10 @@ class GeneratorNoise(AncestralEta):
 
 
 @convention("long-table-fused-coefficients")
-class Fused(HoOneBased):
+class Fused(ShortHo):
     """The step as one affine map with coefficients tabulated beforehand in log space."""
 
-    dialect = Dialect()
+    dialect = short()
 
     def __init__(self):
         super().__init__()
@@ -984,10 +999,10 @@ class Fused(HoOneBased):
 class FewPorts(Target):
     """Offers one thing only."""
 
-    dialect = Dialect()
+    dialect = short()
 
     def ddpm_step(self, x_t, t, eps, noise):
-        b = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+        b = torch.linspace(0.1 / SHORT, 20 / SHORT, SHORT, dtype=torch.float64)
         ab = torch.cumprod(1 - b, 0)
         t = torch.as_tensor(t)
         prev = torch.where(t > 1, ab[(t - 2).clamp(min=0)], torch.ones((), dtype=torch.float64))
@@ -998,10 +1013,10 @@ class FewPorts(Target):
 
 
 @convention("opposite-noise-sign")
-class OppositeNoiseSign(HoOneBased):
+class OppositeNoiseSign(ShortHo):
     """Subtracts its Gaussian noise: the same law."""
 
-    dialect = Dialect(sampler="ddpm")
+    dialect = short(sampler="ddpm")
 
     def sample(self, model, x_T, steps):
         x, levels = x_T, self.timesteps(steps)

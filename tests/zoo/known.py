@@ -6,7 +6,7 @@ import math
 import numpy as np
 import torch
 
-from tests.zoo.base import Ancestral, Registry, Textbook, dialect, rows
+from tests.zoo.base import STEPS, Ancestral, Registry, Textbook, dialect, rows
 
 KNOWN = Registry()
 
@@ -65,7 +65,7 @@ class CosineUncapped(Textbook):
 class TableOfSamplingSteps(Textbook):
     def sample(self, model, x_T, steps):
         x, visited = x_T, list(self.timesteps(steps))
-        abar = np.append(np.cumprod(1 - np.linspace(1e-4, 0.02, steps)), 1.0)
+        abar = np.append(np.cumprod(1 - np.linspace(0.1 / self.T, 20 / self.T, steps)), 1.0)
         for i in reversed(range(steps)):
             a, b = abar[i], abar[i - 1]
             eps = model(x, torch.full((len(x),), visited[steps - 1 - i]))
@@ -451,7 +451,7 @@ class StartScaledByTheInverse(SigmaSpace):
 
 
 def zero_snr_betas(T):
-    root = np.sqrt(np.cumprod(1 - np.linspace(1e-4, 0.02, T)))
+    root = np.sqrt(np.cumprod(1 - np.linspace(0.1 / T, 20 / T, T)))
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     abar = root**2
     return 1 - np.append(abar[0], abar[1:] / abar[:-1])
@@ -459,7 +459,7 @@ def zero_snr_betas(T):
 
 @KNOWN("PAR-08", "parameterization")
 class EpsAtZeroSNR(Textbook):
-    dialect = dialect(schedule=zero_snr_betas(1000))
+    dialect = dialect(schedule=zero_snr_betas(STEPS))
 
     def make_betas(self):
         return zero_snr_betas(self.T)
@@ -511,6 +511,13 @@ class TableInBFloat16(Textbook):
 
 @KNOWN("PRC-04", "precision", "index")
 class TimestepInBFloat16(Textbook):
+    dialect = dialect(schedule="linear", T=1000)
+    T = 1000
+    sample = None
+
+    def make_betas(self):
+        return np.linspace(1e-4, 0.02, self.T)
+
     def at(self, table, k, x):
         k = torch.as_tensor(k).bfloat16().long().clamp(max=len(table) - 1)
         return rows(torch.as_tensor(table)[k], x)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import torch
 
-from tests.zoo.base import Ancestral, Registry, Textbook, dialect, rows
+from tests.zoo.base import STEPS, Ancestral, Registry, Textbook, dialect, rows
 from tests.zoo.known import LearnedRange, PredictsX0, SigmaSpace, cosine_betas, zero_snr_betas
 
 MORE = Registry()
@@ -29,13 +29,13 @@ class EndOfAnotherModel(Textbook):
 @MORE("own-sch-endpoint-excluded", "schedule")
 class EndpointExcluded(Textbook):
     def make_betas(self):
-        return np.linspace(1e-4, 0.02, self.T, endpoint=False)
+        return np.linspace(0.1 / self.T, 20 / self.T, self.T, endpoint=False)
 
 
-@MORE("own-sch-product-of-betas", "schedule")
-class ProductOfBetas(Textbook):
+@MORE("own-sch-exponential-for-product", "schedule")
+class ExponentialForProduct(Textbook):
     def make_abar(self):
-        return 1 - np.cumsum(self.beta) / self.beta.sum() * (1 - 4e-5)
+        return np.exp(-np.cumsum(self.beta))
 
 
 @MORE("own-sch-alpha-for-alpha-bar", "schedule")
@@ -71,15 +71,15 @@ class CosineWithoutOffset(Textbook):
 @MORE("own-sch-betas-reversed", "schedule")
 class BetasReversed(Textbook):
     def make_betas(self):
-        return np.linspace(1e-4, 0.02, self.T)[::-1].copy()
+        return super().make_betas()[::-1].copy()
 
 
 @MORE("own-sch-zero-snr-shift-without-scale", "schedule")
 class ZeroSNRWithoutScale(PredictsX0):
-    dialect = dialect(schedule=zero_snr_betas(1000), parameterization="x_0")
+    dialect = dialect(schedule=zero_snr_betas(STEPS), parameterization="x_0")
 
     def make_betas(self):
-        root = np.sqrt(np.cumprod(1 - np.linspace(1e-4, 0.02, self.T)))
+        root = np.sqrt(np.cumprod(1 - np.linspace(0.1 / self.T, 20 / self.T, self.T)))
         abar = (root - root[-1]) ** 2
         return 1 - np.append(abar[0], abar[1:] / abar[:-1])
 
@@ -248,7 +248,7 @@ class PosteriorVarianceOfAlpha(Textbook):
         self.var = self.beta * (1 - alpha_prev) / (1 - self.alpha)
 
 
-@MORE("own-var-eta-squared", "variance")
+@MORE("own-var-eta-squared", "variance", "sqrt")
 class EtaSquared(Textbook):
     def ddim_sigma(self, abar_t, abar_s, eta):
         return super().ddim_sigma(abar_t, abar_s, eta**2)
