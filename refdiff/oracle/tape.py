@@ -64,7 +64,7 @@ class NoiseTape:
         """Answer the draws of torch, NumPy, jax and Python; ``owner`` may hold NumPy generators."""
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=[]))
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)
             stack.enter_context(_TorchMode(self))
             for patch in (*_numpy_patches(self), *_jax_patches(self), *_owner_patches(self, owner)):
                 stack.enter_context(patch)
