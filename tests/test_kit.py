@@ -235,23 +235,23 @@ def test_a_cycle_is_named() -> None:
     registry = Registry()
     for name, used in (("a", "b"), ("b", "c"), ("c", "a")):
         _declare(registry, f"topic.{name}", uses=(f"topic.{used}",))
-    with pytest.raises(FormulaError, match="cycle: topic.a -> topic.b -> topic.c -> topic.a"):
+    with pytest.raises(FormulaError, match=r"cycle: topic\.a -> topic\.b -> topic\.c -> topic\.a"):
         registry.check_graph()
 
 
 def test_a_dangling_name_is_named() -> None:
     registry = Registry()
     _declare(registry, "topic.a", uses=("topic.missing",))
-    with pytest.raises(FormulaError, match="topic.a uses 'topic.missing', which does not exist"):
+    with pytest.raises(FormulaError, match=r"topic\.a uses 'topic\.missing', which does not exist"):
         registry.check_graph()
 
 
 def test_an_id_is_declared_once_and_well_formed() -> None:
     registry = Registry()
     _declare(registry, "topic.a")
-    with pytest.raises(FormulaError, match="'topic.a' is declared twice"):
+    with pytest.raises(FormulaError, match=r"'topic\.a' is declared twice"):
         _declare(registry, "topic.a")
-    with pytest.raises(FormulaError, match="not of the form topic.name"):
+    with pytest.raises(FormulaError, match=r"not of the form topic\.name"):
         _declare(registry, "nameless")
 
 

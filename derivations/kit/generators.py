@@ -31,7 +31,7 @@ class Generators:
     angles: dict[sp.Expr, tuple[sp.Symbol, sp.Symbol]] = field(default_factory=dict)
     relations: list[tuple[sp.Symbol, int, sp.Expr]] = field(default_factory=list)
     parts: dict[sp.Expr, int] = field(default_factory=dict)
-    denominator: sp.Expr = sp.Integer(1)
+    denominator: sp.Expr = sp.S.One
 
     def atom(self, expr: sp.Expr) -> sp.Symbol:
         """A free generator for an opaque expression."""
