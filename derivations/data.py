@@ -313,7 +313,8 @@ FIRST, SECOND = (joint(*law) for law in LAWS)
 EXPONENT = (x_t - SCALE * mode_1) ** 2 / (2 * noised(mode_variance_1)) - (x_t - SCALE * mode_2) ** 2 / (
     2 * noised(mode_variance_2)
 )
-ODDS = weight_2 / weight_1 * sp.sqrt(noised(mode_variance_1) / noised(mode_variance_2)) * sp.exp(EXPONENT)
+FACTOR = weight_2 / weight_1 * sp.sqrt(noised(mode_variance_1) / noised(mode_variance_2))
+ODDS = FACTOR * sp.exp(EXPONENT)
 """Odds of the second component given x_t."""
 odds = sp.Symbol("odds", positive=True)
 SHARE = 1 / (1 + ODDS)
@@ -373,8 +374,11 @@ def _mixture_responsibility(claim: sp.Expr) -> Iterator[Step]:
     """Bayes: the ratio of the two probabilities is the ratio of weight times density; they add up to
     one."""
     yield Identity("first or second", by_odds(claim), 1 / (1 + odds))
-    ratio = sp.log(weight_2 / weight_1) + log_normal(*LAWS[1][1:]) - log_normal(*LAWS[0][1:])
-    yield Identity("log-odds", sp.log(ODDS), ratio)
+    first, second = (normal(x_t, SCALE * mean, noised(variance)) for _, mean, variance in LAWS)
+    ratio = second / first
+    prior = weight_2 / weight_1
+    bayes = LogDensity(ratio.exponent, prior * ratio.factor)
+    yield DensityEqual("Bayes", LogDensity(EXPONENT, FACTOR), bayes)
 
 
 @formula(

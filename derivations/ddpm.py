@@ -581,9 +581,7 @@ def _optimal_variance(claim: sp.Expr) -> Iterator[Step]:
     reference="refdiff.ddpm:variance",
     uses=("ddpm.optimal_variance",),
     decoys=(
-        Decoy(
-            "sigma-is-beta", beta_t**2, "variance", "σ_t = β_t where σ_t² = β_t belongs", "S000:§7.2/1"
-        ),
+        Decoy("sigma-is-beta", beta_t**2, "variance", "σ_t = β_t where σ_t² = β_t belongs", "S000:§7.2/1"),
     ),
 )
 def _fixed_large_variance(claim: sp.Expr) -> Iterator[Step]:

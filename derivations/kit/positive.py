@@ -105,7 +105,7 @@ def prove_positive(expr: sp.Expr, assumptions: Sequence[sp.Basic] = (), strict: 
 
 
 def _without_roots(expr: sp.Expr, assumptions: Sequence[sp.Basic]) -> sp.Expr:
-    """Roots of provably positive radicands as positive symbols of their own; what they are roots of is forgotten."""
+    """Roots of provably positive radicands as positive symbols; what they are roots of is forgotten."""
     table: dict[sp.Basic, sp.Expr] = {}
     for power in sorted(expr.atoms(sp.Pow), key=sp.default_sort_key):
         if power.exp.is_Rational and not power.exp.is_Integer and not power.base.is_Rational:
