@@ -36,7 +36,8 @@ PROMISED = {
         sigma step marginals eta_one_is_ddpm markov_iff root_sign sigma_bound inversion euler_in_sigma
         point_mass_exact""",
 }
-SEED, PAPER, THREAD = r"S00[0-4]:(alg|fig|tab)?[\d.§/]+", r"[A-Z][A-Za-z-]+\d{4}[a-z]*(:.+)?", r"[\w./-]+ (PR)?#\d+"
+SEED, PAPER = r"S00[0-4]:(alg|fig|tab)?[\d.§/]+", r"[A-Z][A-Za-z-]+\d{4}[a-z]*(:.+)?"
+THREAD = r"[\w./-]+ (PR)?#\d+"
 SOURCE = re.compile(f"{SEED}|{PAPER}|{THREAD}|conventions:.+")
 
 
