@@ -34,7 +34,7 @@ def generate(progress: Progress | None = None) -> dict[str, str]:
     _check_ids(built)
     _check_coverage(coverage)
     texts = {path: _lines(content) for path, content in built.items()}
-    texts[SCHEMA] = json.dumps(schema(input_names()), indent=1, sort_keys=True) + "\n"
+    texts[SCHEMA] = json.dumps(schema(*input_names()), indent=1, sort_keys=True) + "\n"
     texts[MANIFEST] = _manifest(texts, built)
     return texts
 

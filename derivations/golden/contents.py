@@ -83,9 +83,9 @@ def numbers(**text: str) -> dict[str, Value]:
     return {name: Fraction(value) for name, value in text.items()}
 
 
-def input_names() -> tuple[str, ...]:
-    """The exact scalars that a case may have as inputs."""
-    return SCALARS
+def input_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The exact scalars, and the exact vectors and matrices, that a case may have as inputs."""
+    return SCALARS, tuple(PLANE.matrices)
 
 
 PREDICTIONS = ("eps", "x_0", "v", "score", "mu")

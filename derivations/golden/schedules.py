@@ -355,7 +355,7 @@ def _product_distances(right: Table, rest: bool) -> dict[str, Fraction | None]:
     """Distances of the decoys of the running product, for alpha_bar or for what it leaves of 1."""
     column = right.one_minus_alpha_bar if rest else right.alpha_bar
     decoys = {decoy.id: 1 - decoy.closed if rest else decoy.closed for decoy in node(PRODUCT).decoys}
-    T = len(column)
+    T = min(len(column), 64)  # each entry of a decoy is a product over all levels before it
     return {name: _farthest(column, partial(product_at, right, closed), T) for name, closed in decoys.items()}
 
 

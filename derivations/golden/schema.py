@@ -32,8 +32,8 @@ def _list(items: Mapping[str, Any], least: int = 1) -> dict[str, Any]:
     return {"type": "array", "items": dict(items), "minItems": least}
 
 
-def schema(names: Sequence[str]) -> dict[str, Any]:
-    """The schema; `names` are the exact scalars that inputs may have."""
+def schema(scalars: Sequence[str], arrays: Sequence[str]) -> dict[str, Any]:
+    """The schema; inputs may have these exact scalars, and these exact vectors and matrices."""
     exact, decimal, small = _text(EXACT), _text(DECIMAL), _text(SMALL)
     either = {"anyOf": [exact, decimal]}
     parameters = sorted({name for table in PARAMETERS.values() for name in table})
@@ -47,7 +47,8 @@ def schema(names: Sequence[str]) -> dict[str, Any]:
     )
     law = _object({"weights": _list(exact), "means": _list(_list(exact)), "covs": _list(_list(_list(exact)))})
     level = {"type": "integer", "minimum": 0}
-    given: dict[str, Any] = dict.fromkeys(names, either)
+    given: dict[str, Any] = dict.fromkeys(scalars, either)
+    given |= {name: {"anyOf": [exact, _list(exact), _list(_list(exact))]} for name in arrays}
     given |= {
         "schedule": schedule,
         "t": level,
