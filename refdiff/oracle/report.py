@@ -169,12 +169,21 @@ class Report:
         for result in sorted(self.results, key=lambda result: order.index(result.status)):
             if result.status != "skip":
                 lines.extend(result.lines())
-        skipped = [result.id for result in self.results if result.status == "skip"]
-        if skipped:
-            lines.append(f"not checked: {', '.join(skipped)}")
+        lines.extend(self._skipped())
         counts = ", ".join(f"{count} {status}" for status, count in self.summary.items() if count)
         lines.append(f"{'ok' if self.ok else 'NOT ok'}: {counts}")
         return "\n".join(lines)
+
+    def _skipped(self) -> Iterator[str]:
+        """The ports that are missing, then the checks that do not apply for another reason."""
+        prefix = "not offered: "
+        skipped = [result for result in self.results if result.status == "skip"]
+        missing = [result.message.removeprefix(prefix) for result in skipped if result.message.startswith(prefix)]
+        if ports := dict.fromkeys(port for names in missing for port in names.split(", ")):
+            yield f"not offered, so not checked: {', '.join(ports)}"
+        for result in skipped:
+            if not result.message.startswith(prefix):
+                yield f"not checked: {result.id}: {result.message}"
 
 
 def agreement(got: float, wanted: float, unit: float) -> tuple[float | None, float | None]:
