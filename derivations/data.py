@@ -48,6 +48,7 @@ from derivations.symbols import (
 )
 
 SCALE, NOISE = sp.sqrt(abar_t), 1 - abar_t
+odds = sp.Symbol("odds", positive=True)
 PRIOR = normal(x_0, data_mean, data_variance)
 
 
@@ -124,19 +125,18 @@ def _eps(claim: sp.Expr) -> Iterator[Step]:
 def _tweedie_second_order(claim: sp.Expr) -> Iterator[Step]:
     """Differentiate twice under the integral. With q the density and m_k the integral of x_0^k times
     the joint density, (1−ᾱ_t)·m_k' = √ᾱ_t·m_{k+1} − x_t·m_k; so m_1 and m_2 are known from q. For
-    two-point laws no axiom is needed."""
+    two-point laws, whose odds given x_t grow at the rate of the difference of the scores, no axiom is
+    needed."""
     q = sp.Function("q", positive=True)(x_t)
     m_1 = (NOISE * sp.diff(q, x_t) + x_t * q) / SCALE
     m_2 = (NOISE * sp.diff(m_1, x_t) + x_t * m_1) / SCALE
     slope = sp.diff(sp.diff(q, x_t) / q, x_t)
     yield Substitution("any law", claim.subs(score_slope, slope) - (m_2 / q - (m_1 / q) ** 2), {})
-    density = MARGINAL_T.factor * sp.exp(MARGINAL_T.exponent)
     a, b = sp.symbols("a b", real=True)
-    w = sp.Symbol("w", positive=True)
-    first, second = w * density.subs(x_0, a), density.subs(x_0, b)
-    total = first + second
-    variance = first * second * (a - b) ** 2 / total**2
-    curvature = sp.diff(sp.diff(total, x_t) / total, x_t)
+    score_a, score_b = -(x_t - SCALE * a) / NOISE, -(x_t - SCALE * b) / NOISE
+    mixed = (score_a + odds * score_b) / (1 + odds)
+    curvature = sp.diff(mixed, x_t) + sp.diff(mixed, odds) * odds * (score_b - score_a)
+    variance = odds * (a - b) ** 2 / (1 + odds) ** 2
     yield Identity("any two-point law", claim.subs(score_slope, curvature), variance)
 
 
@@ -316,7 +316,6 @@ EXPONENT = (x_t - SCALE * mode_1) ** 2 / (2 * noised(mode_variance_1)) - (x_t - 
 FACTOR = weight_2 / weight_1 * sp.sqrt(noised(mode_variance_1) / noised(mode_variance_2))
 ODDS = FACTOR * sp.exp(EXPONENT)
 """Odds of the second component given x_t."""
-odds = sp.Symbol("odds", positive=True)
 SHARE = 1 / (1 + ODDS)
 SCORE_1, SCORE_2 = (score_of(mean, variance) for _, mean, variance in LAWS)
 MEAN_1, MEAN_2 = (denoised(mean, variance) for _, mean, variance in LAWS)

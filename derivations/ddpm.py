@@ -64,6 +64,15 @@ def moments(claim: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     return claim.subs(eps, 0), sp.diff(claim, eps) ** 2
 
 
+def one_more_step() -> Step:
+    """A normal law of x_{t-1} becomes a normal law of x_t: Chapman–Kolmogorov with any mean and
+    variance."""
+    m, v = sp.Symbol("m", real=True), sp.Symbol("v", positive=True)
+    joint = KERNEL * normal(x_prev, m, v)
+    image = normal(x_t, sp.sqrt(alpha_t) * m, alpha_t * v + beta_t)
+    return Integral("x_{t-1} integrated out", joint, x_prev, image)
+
+
 def at_level(expr: sp.Expr, level: sp.Expr) -> sp.Expr:
     """An expression of level t at another level."""
     return close(expr).subs(abar_t, level)
@@ -145,8 +154,7 @@ def _marginal(claim: sp.Expr) -> Iterator[Step]:
         {v: variance_prev},
     )  # fmt: skip
     yield Inequality("the root of 1 − ᾱ_t is the positive one", sp.diff(claim, eps), ">", sp.Integer(0))
-    joint = KERNEL * normal(x_prev, mean_prev, variance_prev)
-    yield Integral("x_{t-1} integrated out", joint, x_prev, normal(x_t, mean, variance))
+    yield one_more_step()
 
 
 @formula(
@@ -170,8 +178,8 @@ def _marginal(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _transition(claim: sp.Expr) -> Iterator[Step]:
-    """Induction on t from t = s, where nothing happens. Then the semigroup: stopping at any level
-    between changes nothing, and starting from the marginal of s ends in the marginal of t."""
+    """Induction on t from t = s, where nothing happens; every step keeps the law normal. Starting from
+    the marginal of s it ends in the marginal of t."""
     mean, variance = moments(claim)
     mean_prev, variance_prev = at_level(mean, abar_prev), at_level(variance, abar_prev)
     m, v = sp.Symbol("m", real=True), sp.Symbol("v", nonnegative=True)
@@ -181,8 +189,7 @@ def _transition(claim: sp.Expr) -> Iterator[Step]:
         {v: variance_prev},
     )  # fmt: skip
     yield Inequality("the root of the variance is the positive one", sp.diff(claim, eps), ">", sp.Integer(0))
-    steps = KERNEL * normal(x_prev, mean_prev, variance_prev)
-    yield Integral("Chapman–Kolmogorov", steps, x_prev, normal(x_t, mean, variance))
+    yield one_more_step()
     marginal = normal(x_s, sp.sqrt(abar_s) * x_0, 1 - abar_s)
     yield Integral(
         "from marginal to marginal", normal(x_t, mean, variance) * marginal, x_s,
