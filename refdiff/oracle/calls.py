@@ -34,6 +34,10 @@ class TargetError(Exception):
         self.kind, self.family = kind, family
 
 
+class Declined(TargetError):
+    """A target answered NotImplemented: it does not offer this call, which is no mistake."""
+
+
 class _OutOfTime(BaseException):
     """Not an Exception, so that a target's own handlers do not catch it."""
 
@@ -119,6 +123,8 @@ class Caller:
             raise
         except Exception as error:
             raise TargetError("raised", f"{type(error).__name__}: {_brief(error)}", _family(error)) from error
+        if value is NotImplemented:
+            raise Declined("declined", f"{port} answers NotImplemented there")
         mutated = tuple(name for name in given if not _equal(given[name], kept[name]))
         return Call(value, tape, mutated)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refdiff.oracle import formulas
-from refdiff.oracle.calls import Call, Caller, TargetError, numbers
+from refdiff.oracle.calls import Call, Caller, Declined, TargetError, numbers
 from refdiff.oracle.points import Points
 
 Array = NDArray[Any]
@@ -116,7 +116,6 @@ def probe(caller: Caller, port: formulas.Port, points: Points, **how: Any) -> Pr
     """Measure a port's coefficients: batched over points; else a point at a time, t as (B,) or as an int."""
     batched = how.pop("batched", caller.dialect.batched_t)
     modes = MODES if batched else MODES[2:] + MODES[1:2]
-    first: tuple[Probe, dict[int, TargetError]] | None = None
     best: Probe | None = None
     for layout in LAYOUTS:
         for mode in modes:
@@ -125,11 +124,25 @@ def probe(caller: Caller, port: formulas.Port, points: Points, **how: Any) -> Pr
                 return found
             best = found if best is None or len(found.errors) < len(best.errors) else best
             if any(error.kind == "timeout" for error in found.errors.values()):
-                return best
+                return offered_only(best)
         if len(best.errors) < len(points):
-            return best
-    assert best is not None and first is None
-    return best
+            return offered_only(best)
+    assert best is not None
+    return offered_only(best)
+
+
+def offered_only(found: Probe) -> Probe:
+    """The same without the points that the target does not offer."""
+    declined = {index: error for index, error in found.errors.items() if isinstance(error, Declined)}
+    if not declined:
+        return found
+    kept = np.array([index for index in range(len(found.points)) if index not in declined], dtype=np.int64)
+    if not len(kept):
+        raise next(iter(declined.values()))
+    columns = ("values", "spread", "offset", "drawn", "argued", "curvature", "clipped")
+    picked = {name: getattr(found, name)[..., kept] for name in columns}
+    errors = {new: found.errors[old] for new, old in enumerate(kept.tolist()) if old in found.errors}
+    return replace(found, points=found.points.pick(kept), errors=errors, **picked)
 
 
 def _measure(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from refdiff.oracle.calls import TargetError
+from refdiff.oracle.calls import Declined, TargetError
 from refdiff.oracle.checks import CHECKS, Check
 from refdiff.oracle.checks.registry import NotApplicable
 from refdiff.oracle.report import Diagnosis, Report, Result
@@ -81,7 +81,7 @@ def run(session: Session, check: Check) -> Result:
     try:
         finding = check.run(session)
         session.cache["finding", check.id] = finding
-    except NotApplicable as reason:
+    except (NotApplicable, Declined) as reason:
         return Result(check.id, "skip", str(reason), seconds=time.perf_counter() - started)
     except TargetError as error:
         diagnosis = Diagnosis(error.family, str(error))

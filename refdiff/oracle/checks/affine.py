@@ -46,9 +46,8 @@ def _outcome(session: Session, name: str) -> tuple[str, Probe, Expected, Compari
 
 def _compared(session: Session, name: str, found: Probe, want: Expected, table: Tables) -> Comparison:
     def scan() -> tuple[Any, Expected]:
-        points = session.scan(name)
-        line = measured(session, name, points, "scan")
-        return line.values, expected(formulas.PORTS[name], session.dialect, table, points)
+        line = measured(session, name, session.scan(name), "scan")
+        return line.values, expected(formulas.PORTS[name], session.dialect, table, line.points)
 
     return compare(found.values, want, found.answered, session.dialect.dtype, scan)
 
