@@ -33,6 +33,11 @@ class Diagnosis:
     digits: float | None = None
     also: tuple[str, ...] = ()
 
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The family; for a convention also the families of its topic."""
+        return (self.family, *self.also) if self.family == "convention" else (self.family,)
+
     def __str__(self) -> str:
         fits = "" if self.digits is None else f" (fits to {self.digits:.0f} digits)"
         passes = "" if self.dialect is None else f"; {self.dialect!r} would make it pass"
@@ -146,8 +151,9 @@ class Report:
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The families of mistakes that were diagnosed, each once."""
-        found = [result.diagnosis.family for result in self.failures if result.diagnosis is not None]
+        """The families of mistakes that were diagnosed, each once; a convention counts under its topic too."""
+        named = [result.diagnosis for result in self.failures if result.diagnosis is not None]
+        found = [family for one in named for family in one.families]
         return tuple(dict.fromkeys(found))
 
     def to_json(self) -> dict[str, Any]:
