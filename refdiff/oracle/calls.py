@@ -121,7 +121,7 @@ class Caller:
         except TargetError as error:
             self.dead[port] = error
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TargetError("raised", f"{type(error).__name__}: {_brief(error)}", _family(error)) from error
         if value is NotImplemented:
             raise Declined("declined", f"{port} answers NotImplemented there")

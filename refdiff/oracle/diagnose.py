@@ -9,15 +9,16 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from refdiff.oracle import formulas, hypotheses
+from refdiff.oracle import clipping, formulas, hypotheses
 from refdiff.oracle.calls import TargetError
 from refdiff.oracle.checks.registry import Finding, fail
 from refdiff.oracle.compare import Comparison
 from refdiff.oracle.expected import UNIT, Expected
 from refdiff.oracle.hypotheses import SLACK, Case, Hypothesis
-from refdiff.oracle.probe import LARGE, Probe
+from refdiff.oracle.probe import Probe
 from refdiff.oracle.report import Diagnosis
 from refdiff.oracle.session import Session
 
@@ -31,7 +32,19 @@ def coefficients(session: Session, name: str, found: Probe, want: Expected, deci
     case = case_of(session, name, found, want)
     if decided.systematic:
         return tiny(case)
-    return explain(case)
+    return budgeted(session, case)
+
+
+def budgeted(session: Session, case: Case) -> Diagnosis:
+    """An explanation within what is left of the session's time for searching pairs of mistakes."""
+    left = session.cache.setdefault("budget", BUDGET)
+    if len(session.candidates) > 1:
+        # the tables are wrong already: one more mistake is looked for, not two
+        left = 0.0
+    before = time.perf_counter()
+    found = explain(case, min(left, BUDGET / 2))
+    session.cache["budget"] = max(0.0, session.cache["budget"] - (time.perf_counter() - before))
+    return found
 
 
 def case_of(session: Session, name: str, found: Probe, want: Expected) -> Case:
@@ -40,11 +53,11 @@ def case_of(session: Session, name: str, found: Probe, want: Expected) -> Case:
     return Case(name, session.dialect, session.declared, found.points, found.values, want, found.answered, programs)
 
 
-def explain(case: Case) -> Diagnosis:
+def explain(case: Case, seconds: float = BUDGET) -> Diagnosis:
     """The simplest hypothesis that fits all points, else one for each coefficient, else the shape of the ratio."""
-    at_data = only_noise_at_data(case)
-    if at_data is not None:
-        return at_data
+    first = only_noise_at_data(case) or noise_missing(case) or in_half(case)
+    if first is not None:
+        return first
     singles = list(chain(hypotheses.simple(case), hypotheses.mutated(case)))
     best = fitting(case, singles)
     if best is not None:
@@ -52,15 +65,17 @@ def explain(case: Case) -> Diagnosis:
     apart = row_by_row(case, singles)
     if apart is not None:
         return apart
-    best = fitting(case, within_budget(hypotheses.doubly(case, promising(case, singles))))
+    best = fitting(case, within_budget(hypotheses.doubly(case, promising(case, singles)), seconds))
     if best is not None:
         return said(case, best)
     return without(case)
 
 
-def within_budget(candidates: Iterable[Hypothesis]) -> Iterable[Hypothesis]:
+def within_budget(candidates: Iterable[Hypothesis], seconds: float) -> Iterable[Hypothesis]:
     """Candidates for as long as the budget of time lasts."""
-    until = time.perf_counter() + BUDGET
+    if seconds <= 0:
+        return
+    until = time.perf_counter() + seconds
     for candidate in candidates:
         yield candidate
         if time.perf_counter() > until:
@@ -149,6 +164,32 @@ def only_noise_at_data(case: Case) -> Diagnosis | None:
         return None
     size = float(np.nanmax(np.abs(case.got[row][at_data])))
     return Diagnosis("noise-at-t0", f"noise is added in the step that ends at data (coefficient {size:.3g}, wanted 0)")
+
+
+def noise_missing(case: Case) -> Diagnosis | None:
+    """No noise where there must be some, all else being right."""
+    if "z" not in case.want.states:
+        return None
+    row = case.want.states.index("z")
+    wrong = case.ratios(case.want.values.astype(float), UNIT["float32"]) > 1
+    if not wrong[row].any() or np.delete(wrong, row, 0).any() or (case.got[row][wrong[row]] != 0).any():
+        return None
+    noisy = case.usable & (case.want.values[row] != 0)
+    if wrong[row][noisy].all():
+        return Diagnosis("noise-at-t0", "no noise is added at any step", also=("variance",))
+    levels = ", ".join(str(t) for t in sorted({int(t) for t in case.points.t[wrong[row]]}))
+    return Diagnosis("noise-at-t0", f"no noise is added at t = {levels}: it is masked too early", also=("index",))
+
+
+def in_half(case: Case) -> Diagnosis | None:
+    """Every coefficient is a number of low precision."""
+    values = torch.as_tensor(case.got[:, case.usable])
+    values = values[torch.isfinite(values) & (values != 0) & (values.abs() != 1)]
+    for name in ("bfloat16", "float16"):
+        kind = getattr(torch, name)
+        if len(values) >= 8 and float((values.to(kind).double() == values).double().mean()) > 0.9:
+            return Diagnosis("precision", f"every coefficient is a {name} number: the step is computed in {name}")
+    return None
 
 
 def tiny(case: Case) -> Diagnosis:
@@ -268,17 +309,24 @@ def raised(session: Session, name: str, found: Probe, want: Expected, error: Tar
     family = error.family if error.family != "unknown" else "index"
     if (case.ratios(want.values.astype(float), UNIT["float32"]) <= 1).all():
         return Diagnosis(family, f"right elsewhere, but no answer at {where}: {error}")
-    best = explain(case)
+    best = budgeted(session, case)
     return replace(best, message=f"{best.message}; no answer at {where}: {error}", also=(family, *best.also))
 
 
 def not_affine(session: Session, name: str, found: Probe, index: int, tolerance: float) -> Finding:
-    """An answer that is not affine in its arguments: clipped, most likely."""
-    point = found.points.describe(index)
-    bounded = found.clipped[index] <= 1 + 1e-6 or bool(np.nanmax(found.clipped) < 2 * LARGE)
+    """An answer that is not affine in its arguments: clipped, or rounded, or something else."""
+    fields = {"worst": found.points.describe(index), "error": float(found.curvature[index]), "tolerance": tolerance}
     message = "large states do not get what small ones get: not affine"
-    fields = {"worst": point, "error": float(found.curvature[index]), "tolerance": tolerance}
-    if bounded or name in ("predict_x0", "ddpm_step", "ddim_step", "q_posterior", "guided_mean"):
-        words = f"{message}; x_0 is clipped to [-1, 1]"
-        return fail("convention", words, dialect=session.dialect.but(clip=1.0), also=("data-scaling",), **fields)
-    return fail("data-scaling", message, **fields)
+    for bound in clipping.BOUNDS:
+        if clipping.fits(session, name, found, bound):
+            dialect = session.dialect.but(clip=bound)
+            words = f"x_0 is clipped to [-{bound:g}, {bound:g}]"
+            return fail("convention", words, dialect=dialect, also=("data-scaling",), **fields)
+    _, _, want, decided = session.cache.get(("outcome", name), (None, None, None, None))
+    if want is not None and decided is not None and not decided.ok:
+        half = in_half(case_of(session, name, found, want))
+        if half is not None:
+            return fail(half.family, half.message, **fields)
+    if found.curvature[index] < 2.0**-6:
+        return fail("precision", f"{message}: the answer is rounded to few digits", **fields)
+    return fail("data-scaling", f"{message}: thresholded or normalised by the data", **fields)

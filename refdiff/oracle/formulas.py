@@ -199,10 +199,10 @@ CONFUSED: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("guidance", "the gradient is scaled by beta_t", f"{_EPS_MEAN}\nout = mean + scale*beta_t*g"),
         ("guidance", "the gradient is scaled by 1 - abar_t", f"{_EPS_MEAN}\nout = mean + scale*(1 - abar_t)*g"),
         ("guidance", "the gradient is scaled by sqrt(1 - abar_t)", f"{_EPS_MEAN}\nout = mean + scale*sqrt(1 - abar_t)*g"),
-        ("guidance", "the gradient has the wrong sign", f"{_EPS_MEAN}\nVARIANCE\nout = mean - scale*variance*g"),
-        ("guidance", "the gradient is scaled by exp of half the standard deviation: a std taken for a log-variance",
+        ("sign", "the gradient has the wrong sign", f"{_EPS_MEAN}\nVARIANCE\nout = mean - scale*variance*g"),
+        ("variance", "the gradient is scaled by exp of half the standard deviation: a std taken for a log-variance",
          f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*sqrt(variance))*g"),
-        ("guidance", "the gradient is scaled by exp of half the variance", f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*variance)*g"),
+        ("variance", "the gradient is scaled by exp of half the variance", f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*variance)*g"),
     ),
     "ddim_step": (
         ("variance", "the direction's coefficient is sigma, as the noise's", f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sigma*e + sigma*z"),

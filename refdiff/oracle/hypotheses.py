@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from types import CodeType
@@ -223,7 +223,24 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
         values = evaluate(formulas.compiled(case.programs[0]), at_data, case.want.states)
         yield Hypothesis(family, f"{words} (except at data)", values, 1, case.programs[0])
     yield from _wrapped(case)
+    yield from _one_table_shifted(case)
     yield from named(case)
+
+
+def _one_table_shifted(case: Case) -> Iterator[Hypothesis]:
+    """One table read at a neighbouring level, the others at the right one."""
+    plain = environment(case)
+    t, s, T = case.points.t, case.points.s, case.table.T
+    for shift in (-1, 1):
+        for low in (0, 1):
+            near = Points(np.clip(t + shift, low, T), np.clip(s + shift, low, T), case.points.scalars)
+            other = environment(case, points=near)
+            for words, names in (("beta_t and alpha_t", ("beta_t", "alpha_t")), ("alpha_bar_t", ("abar_t",)), ("alpha_bar_s", ("abar_s",))):
+                env = plain | {name: other[name] for name in names}
+                text = f"{words} {'is' if len(names) == 1 else 'are'} read one level {'late' if shift > 0 else 'early'}"
+                for program in case.programs:
+                    values = evaluate(formulas.compiled(program), env, case.want.states)
+                    yield Hypothesis("index", text, values, 1, program, also=("variance",))
 
 
 def named(case: Case) -> Iterator[Hypothesis]:
@@ -265,7 +282,7 @@ def other_tables(case: Case) -> Iterator[Hypothesis]:
 
 def _tables_of_steps(case: Case) -> Iterator[tuple[str, str, Tables, tuple[str, ...]]]:
     """A schedule made with as many steps as the sampler takes, read at the number of the step."""
-    for name, make in schedules.SCHEDULES.items():
+    for name, make in _made_of_steps(case):
         try:
             short = where.tables(make(case.steps))
         except ValueError:
@@ -275,6 +292,14 @@ def _tables_of_steps(case: Case) -> Iterator[tuple[str, str, Tables, tuple[str, 
         if len(visited) == case.steps + 1:
             log_abar[visited] = short.log_abar
             yield "schedule", f"the {name} schedule is made with T = {case.steps}, the number of sampling steps", Tables(log_abar, case.table.beta), ("index",)
+
+
+def _made_of_steps(case: Case) -> Iterator[tuple[str, Callable[[int], schedules.Schedule]]]:
+    first, last = float(case.table.beta[1]), float(case.table.beta[-1])
+    yield from schedules.SCHEDULES.items()
+    for b1, bT in ((first, last), (1e-4, 0.02)):
+        yield "linear", lambda n, b1=b1, bT=bT: schedules.linear(n, b1, bT)  # type: ignore[misc]
+        yield "scaled_linear", lambda n, b1=b1, bT=bT: schedules.scaled_linear(n, b1, bT)  # type: ignore[misc]
 
 
 def tables_by_mistake(case: Case) -> Iterator[tuple[str, str, Tables, tuple[str, ...]]]:
@@ -295,8 +320,7 @@ def tables_by_mistake(case: Case) -> Iterator[tuple[str, str, Tables, tuple[str,
     yield "sqrt", "the square of alpha_bar stands for alpha_bar", _from_abar(abar**2), ("schedule",)
     yield "index", "alpha_t = 1 - beta_t stands for alpha_bar_t", _from_abar(1 - beta), ("schedule",)
     yield "schedule", "the schedule is reversed", _from_abar(np.cumprod(1 - beta[::-1])), ("index",)
-    steps = case.steps
-    if steps:
+    if case.steps:
         yield from _tables_of_steps(case)
     for name, make in schedules.SCHEDULES.items():
         try:

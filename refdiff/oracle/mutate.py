@@ -316,6 +316,8 @@ def _swapped(node: ast.BinOp) -> Iterator[Local]:
         if isinstance(left.op, ast.Mult) and isinstance(right.op, ast.Mult):
             new = _op(_op(right.left, ast.Mult(), left.right), node.op, _op(left.left, ast.Mult(), right.right))
             yield "parameterization", "the two coefficients are swapped", new, 1
+            new = _op(_op(left.left, ast.Mult(), right.right), node.op, _op(right.left, ast.Mult(), left.right))
+            yield "parameterization", "the two states are swapped", new, 1
 
 
 def _of_product(left: ast.expr, right: ast.expr, scalar: bool, inside: str) -> Iterator[Local]:

@@ -43,6 +43,7 @@ class Probe:
         drawn: coefficients of the Gaussian draws, (draws, P).
         argued: coefficient of the noise argument, (P,).
         curvature: error of additivity at large values, relative to the size of the terms, (P,).
+        generic: the answers to two rows of large values, (P, 2, sample).
         errors: point -> why there was no answer.
         mode: how t was given.
         dtype: dtype of the answers.
@@ -58,7 +59,7 @@ class Probe:
     drawn: Array
     argued: Array
     curvature: Array
-    clipped: Array
+    generic: Array
     mode: str
     layout: tuple[int, ...]
     dtype: str = ""
@@ -166,8 +167,9 @@ def _empty(port: formulas.Port, points: Points, mode: str, layout: tuple[int, ..
         return np.full(shape, np.nan)
 
     n = len(states)
+    generic = np.full((len(points), 2, int(np.prod(layout))), np.nan)
     return Probe(
-        points, states, blank(n), blank(n), blank(), blank(DRAWS), blank(), blank(), blank(), mode, layout
+        points, states, blank(n), blank(n), blank(), blank(DRAWS), blank(), blank(), generic, mode, layout
     )
 
 
@@ -267,7 +269,7 @@ def _read(rows: Rows, group: Array, out: Tensor, result: Probe) -> None:
             np.abs(result.values[index, group])[:, None] * LARGE * 4 for index in range(len(names))
         )
         result.curvature[group] = np.abs(generic - linear).max((1, 2)) / np.maximum(sizes, 1e-300)[:, 0]
-        result.clipped[group] = np.abs(generic).max((1, 2))
+        result.generic[group] = generic
 
 
 def _middle(quotient: Array) -> Array:

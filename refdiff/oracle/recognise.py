@@ -106,8 +106,8 @@ def _curves(T: int, port: str) -> Iterator[tuple[Diagnosis, Array]]:
     u = np.linspace(0, 1, T + 1)
     half_pi = np.pi / 2
     curves = {
-        "a cosine that is not squared": ("sqrt", lambda s: np.cos((u + s) / (1 + s) * half_pi)),
-        "a cosine to the fourth power": ("sqrt", lambda s: np.cos((u + s) / (1 + s) * half_pi) ** 4),
+        "a cosine that is not squared": ("schedule", lambda s: np.cos((u + s) / (1 + s) * half_pi)),
+        "a cosine to the fourth power": ("schedule", lambda s: np.cos((u + s) / (1 + s) * half_pi) ** 4),
         "a squared cosine without its offset s": ("schedule", lambda s: np.cos(u * half_pi) ** 2),
         "a squared cosine whose offset is not divided by 1 + s": ("schedule", lambda s: np.cos((u + s) * half_pi) ** 2),
         "a squared cosine of u + s / (1 + s): a bracket is missing": ("schedule", lambda s: np.cos((u + s / (1 + s)) * half_pi) ** 2),
@@ -128,10 +128,10 @@ def _curves(T: int, port: str) -> Iterator[tuple[Diagnosis, Array]]:
             capped = beta if cap is None else np.minimum(beta, cap)
             note = ", beta not capped" if cap is None else f", beta capped at {cap}"
             if port == "betas":
-                yield Diagnosis(family, f"made from {words}{note}", also=("schedule",)), capped
-                yield Diagnosis(family, f"made from {words}{note}, clipped from below at 0.0001", also=("schedule",)), np.maximum(capped, 1e-4)
+                yield Diagnosis(family, f"made from {words}{note}", also=("sqrt",)), capped
+                yield Diagnosis(family, f"made from {words}{note}, clipped from below at 0.0001", also=("sqrt",)), np.maximum(capped, 1e-4)
             else:
-                yield Diagnosis(family, f"made from {words}{note}", also=("schedule",)), np.cumprod(1 - capped)
+                yield Diagnosis(family, f"made from {words}{note}", also=("sqrt",)), np.cumprod(1 - capped)
         if port == "alphas_cumprod":
             yield Diagnosis("schedule", f"{words} itself, not the product of 1 - capped beta", also=("precision",)), abar[1:]
             yield Diagnosis("schedule", f"{words} itself without its last level: shifted by one", also=("index",)), abar[:-1]

@@ -63,7 +63,7 @@ class NoiseTape:
     def playing(self, owner: Any = None) -> Iterator[NoiseTape]:
         """Answer the draws of torch, NumPy, jax and Python; ``owner`` may hold NumPy generators."""
         with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=[]))
+            stack.enter_context(_as_before())
             torch.default_generator.manual_seed(0)
             stack.enter_context(_TorchMode(self))
             for patch in (*_numpy_patches(self), *_jax_patches(self), *_owner_patches(self, owner)):
@@ -72,6 +72,19 @@ class NoiseTape:
                 scalar = lambda mu=0.0, sigma=1.0: mu + sigma * float(self.draw(()))  # noqa: E731
                 stack.enter_context(mock.patch.object(random, name, scalar))
             yield self
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Global state that a call may change: the generators and torch's default dtype."""
+    numpys, pythons, dtype = np.random.get_state(), random.getstate(), torch.get_default_dtype()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        np.random.set_state(numpys)
+        random.setstate(pythons)
+        torch.set_default_dtype(dtype)
 
 
 class _TorchMode(TorchDispatchMode):

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from refdiff.oracle import formulas
+from refdiff.oracle import clipping, formulas
 from refdiff.oracle.calls import TargetError
 from refdiff.oracle.checks.affine import measured, outcome
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
@@ -76,6 +76,9 @@ def linearity(session: Session, name: str) -> Finding:
 
 def _clipped_as_declared(session: Session, name: str, found: Probe) -> Finding:
     bound = session.dialect.clip
+    if bound is not None and name in clipping.CLIPPED and session.dialect.space == "vp":
+        if not clipping.fits(session, name, found, bound):
+            return fail("data-scaling", f"x_0 is not clipped to [-{bound:g}, {bound:g}], as is declared", also=("convention",))
     return Finding(True, f"x_0 is clipped to [-{bound}, {bound}] as declared; coefficients are those of small states")
 
 
@@ -157,7 +160,7 @@ def _square_case(session: Session, name: str, port: formulas.Port, found: Probe,
         if arg in ("t", "s"):
             given[arg] = level(session.dialect.index_origin, points.t if arg == "t" else points.s, MODES[0])
         elif arg in port.states:
-            block = torch.tensor([[2.0 ** ((i + 2 * j + row) % 3 - 6) for j in range(size)] for i in range(size)])
+            block = torch.tensor([[2.0 ** ((i + 2 * j + row) % 3 - 14) for j in range(size)] for i in range(size)])
             given[arg] = block.double()
             if arg != port.noise or np.any(np.nan_to_num(found.argued) != 0):
                 total += found.values[row, index][:, None] * block.double().numpy()

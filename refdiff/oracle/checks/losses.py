@@ -85,15 +85,25 @@ def _call(session: Session, port: str, layout: tuple[int, ...], t: Array) -> Ask
     model = FixedModel(output, session)
     levels: Any = torch.as_tensor(t + session.dialect.index_origin - 1)
     given = {"model": model, "x0": x0, "t": levels, "noise": noise}
-    call = session.caller(port, given, lambda number, shape: noise if shape == tuple(noise.shape) else torch.zeros(shape))
+    drawn = torch.as_tensor(rng.standard_normal(tuple(noise.shape)))
+    call = session.caller(port, given, lambda number, shape: drawn if shape == tuple(drawn.shape) else torch.zeros(shape))
     found = numbers(call.value)
+    if call.tape.shapes and model.x is not None:
+        noise = _used(session, model.x, t, x0, noise, drawn)
     flat = [value.reshape(len(t), -1).numpy() for value in (x0, noise, output)]
     return Asked(t, *flat, model.x, model.t, model.calls, found.values.numpy(), tuple(found.values.shape), found.dtype, call.mutated)
 
 
-def unit(session: Session, found: Asked) -> float:
-    """The unit roundoff that a loss is judged by; float32 tables are not told from float32 arithmetic here."""
-    return UNIT["float32"]
+def _used(session: Session, seen: Array, t: Array, x0: Tensor, given: Tensor, drawn: Tensor) -> Tensor:
+    """The noise that is in the state that the model sees: the argument, or a draw of the target's own."""
+    at = symbols(session, t)
+    root, rest = np.sqrt(at["abar_t"])[:, None], np.sqrt(1 - at["abar_t"])[:, None]
+    scale = 1 / root if session.dialect.space == "ve" else np.ones_like(root)
+    gaps = []
+    for noise in (given, drawn):
+        state = root * x0.reshape(len(t), -1).numpy() + rest * noise.reshape(len(t), -1).numpy()
+        gaps.append(min(_gap(seen, state), _gap(seen, state * scale)) if seen.shape == state.shape else 0.0)
+    return drawn if gaps[1] < gaps[0] else given
 
 
 def symbols(session: Session, t: Array) -> dict[str, Array]:
@@ -149,6 +159,9 @@ def asks(session: Session, port: str, family: str) -> Finding:
     for words, (state, kind) in wrong.items():
         if _gap(found.seen_x, state) <= tolerance:
             return fail(kind, f"the model is given {words}, not x_t", error=gap, tolerance=tolerance)
+    for kind in (torch.bfloat16, torch.float16):
+        if all(np.array_equal(value, torch.as_tensor(value.copy()).to(kind).double().numpy()) for value in (found.seen_x,)):
+            return fail("precision", f"the model is given x_t in {str(kind).removeprefix('torch.')}", error=gap)
     for shift in (-1, 1):
         near = symbols(session, np.clip(found.t + shift, 1, session.T))
         state = np.sqrt(near["abar_t"])[:, None] * found.x0 + np.sqrt(1 - near["abar_t"])[:, None] * found.noise
@@ -249,8 +262,8 @@ def _losses(session: Session, found: Asked) -> Iterator[tuple[Diagnosis, Array]]
             for reduce in REDUCTIONS.values():
                 yield Diagnosis("parameterization", words, dialect=dialect, also=("convention", "loss-weight")), reduce(found.output - target)
     mean = (error**2).mean(1)
-    yield Diagnosis("sqrt", "the root of the mean squared error", also=("loss-weight",)), np.sqrt(mean)
-    yield Diagnosis("sqrt", "the root of the summed squared error", also=("loss-weight",)), np.sqrt((error**2).sum(1))
+    yield Diagnosis("loss-weight", "the root of the mean squared error", also=("sqrt",)), np.sqrt(mean)
+    yield Diagnosis("loss-weight", "the root of the summed squared error", also=("sqrt",)), np.sqrt((error**2).sum(1))
     yield Diagnosis("loss-weight", "the mean absolute error, not its square"), np.abs(error).mean(1)
     yield Diagnosis("loss-weight", "the summed absolute error, not its square"), np.abs(error).sum(1)
     yield Diagnosis("loss-weight", "the square of the mean error, not the mean of squares"), error.mean(1) ** 2
@@ -370,7 +383,8 @@ def vlb_value(session: Session) -> Finding:
     at = symbols(session, found.t)
     want = _kl(error, at, at["beta_tilde"] if session.dialect.variance == "beta_tilde" else at["beta_t"])
     tolerance = 1e4 * UNIT["float32"]
-    relative = np.abs(found.value - want)[above] / np.abs(want[above])
+    with np.errstate(all="ignore"):
+        relative = np.abs(found.value - want)[above] / np.abs(want[above])
     gap = float(np.max(np.where(np.isfinite(relative), relative, np.inf), initial=0.0))
     worst = int(np.flatnonzero(above)[np.argmax(relative)])
     fields: dict[str, Any] = {
@@ -380,10 +394,12 @@ def vlb_value(session: Session) -> Finding:
     if gap <= tolerance:
         return Finding(True, **fields)
     for diagnosis, guess in _terms(session, found, error, at, want):
-        relative = np.abs(found.value - guess)[above] / np.abs(guess[above])
+        with np.errstate(all="ignore"):
+            relative = np.abs(found.value - guess)[above] / np.abs(guess[above])
         if np.isfinite(relative).all() and relative.max() <= tolerance:
             return Finding(False, "", diagnosis, **fields)
-    ratio = (found.value / want)[above]
+    with np.errstate(all="ignore"):
+        ratio = (found.value / want)[above]
     if np.isfinite(ratio).all() and np.ptp(ratio) <= CONSTANT * np.abs(ratio).max():
         return fail("likelihood", f"the right term times {ratio[0]:.9g}", also=("loss-weight",), **fields)
     return fail("likelihood", f"no known mistake fits: the ratio to the right term runs from {ratio.min():.4g} to {ratio.max():.4g}", also=("loss-weight",), **fields)
@@ -423,6 +439,13 @@ def _terms(session: Session, found: Asked, error: Array, at: dict[str, Array], w
         yield Diagnosis("loss-weight", "weights of the batch are averaged: (B, 1) against (B,)", also=("state-broadcast",)), average * plain
         yield Diagnosis("loss-weight", "the unweighted error", also=("likelihood",)), plain
         yield Diagnosis("loss-weight", "the unweighted mean error", also=("likelihood",)), plain / D
+        declared = beta if session.dialect.variance == "beta" else tilde
+        if session.dialect.variance != "beta_tilde":
+            words = "the KL leaves out the logarithm and the ratio of the variances"
+            yield Diagnosis("likelihood", words), c2 * plain / (2 * declared)
+            yield Diagnosis("likelihood", "the KL leaves out the logarithm of the variances"), want + D * np.log(tilde / declared) / 2
+            yield Diagnosis("likelihood", "the KL leaves out the ratio of the variances"), want - D * tilde / declared / 2
+            yield Diagnosis("likelihood", "the KL leaves out its -1"), want + D / 2
         for name, variance in (("β_t", beta), ("β̃_t", tilde), ("1 - ᾱ_t", 1 - at["abar_t"]), ("√β̃_t", np.sqrt(tilde)), ("√β_t", np.sqrt(beta)), ("β̃_t²", tilde**2)):
             family = "sqrt" if "√" in name or "²" in name else "variance"
             also = ("likelihood", "loss-weight")

@@ -168,7 +168,7 @@ def posterior_variance(session: Session) -> Finding:
     digits, ulps = agreement(got, wanted, UNIT["float64"])
     programs = formulas.variance_programs(session.dialect)
     case = Case("q_posterior.variance", session.dialect, session.declared, points, values[None, :], want, usable, programs)
-    diagnosis = diagnose.tiny(case) if decided.systematic else diagnose.explain(case)
+    diagnosis = diagnose.tiny(case) if decided.systematic else diagnose.budgeted(session, case)
     return Finding(
         False, "", diagnosis, decided.error, decided.tolerance, points.describe(decided.point),
         f"variance of q_posterior at t={points.t[decided.point]}", got, wanted, digits, ulps,
@@ -203,6 +203,27 @@ def last_noise(session: Session, name: str) -> Finding:
         message = f"noise is added in a step that ends at data (coefficient {size:.3g})"
         return fail("noise-at-t0", message, worst=found.points.describe(worst), got=size, wanted=0.0)
     return Finding(True)
+
+
+@check("guided_mean.guidance")
+def guidance(session: Session) -> Finding:
+    """The gradient moves the mean by scale times the variance, and nothing else depends on the scale."""
+    _, found, want, decided = outcome(session, "guided_mean")
+    if decided.ok:
+        return Finding(True)
+    tolerance = want.tolerance(UNIT["float32"]).astype(float)
+    wrong = found.answered & np.isfinite(want.values).all(0) & ~(np.abs(found.values - want.values.astype(float)) <= tolerance)
+    unscaled = found.points.scalars["scale"] == 0
+    row = found.states.index("g")
+    mean = np.delete(wrong, row, 0)
+    if not wrong[row].any() and (mean[:, unscaled].any() or not mean.any()):
+        return Finding(True, "the mean is wrong, not its shift")
+    if not wrong[row].any():
+        return fail("guidance", "the scale changes the mean beside the gradient's shift")
+    index = int(np.argmax(wrong[row]))
+    got, wanted = float(found.values[row, index]), float(want.values[row, index])
+    words = "the gradient is ignored" if not np.nan_to_num(found.values[row]).any() else "the gradient's coefficient is wrong"
+    return fail("guidance", words, worst=found.points.describe(index), got=got, wanted=wanted)
 
 
 @check("ddim_step.to_data")

@@ -444,7 +444,7 @@ def _explained(session: Session, n: int, found: law.Steps, best: Known) -> Diagn
         formulas.programs(port, best.dialect),
         steps=n,
     )
-    return diagnose.explain(case)
+    return diagnose.budgeted(session, case)
 
 
 def chained(session: Session, found: law.Steps, best: Known) -> Diagnosis | None:

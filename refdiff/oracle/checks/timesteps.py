@@ -113,6 +113,21 @@ def in_range(session: Session) -> Finding:
     return Finding(True)
 
 
+@check("timesteps.first")
+def first(session: Session) -> Finding:
+    """The sampler starts where the declared rule starts: a model that never sees the noisiest level starts from noise
+    that is not the data's."""
+    declared = session.dialect.spacing
+    if declared is None:
+        raise NotApplicable("no spacing is declared")
+    for n, levels in taken(session).items():
+        want = int(expected(session.T, n, declared, session.dialect.offset)[0])
+        if int(levels[0]) != want and want <= session.T:
+            message = f"timesteps({n}) starts at level {levels[0]}; {declared} starts at {want}"
+            return fail("index", message, also=("schedule",), worst={"n": n}, got=int(levels[0]), wanted=want)
+    return Finding(True)
+
+
 @check("timesteps.last")
 def last(session: Session) -> Finding:
     """The last level is data."""
@@ -167,11 +182,22 @@ def expected(T: int, n: int, rule: str, offset: int) -> Array:
 def _differing(T: int, found: dict[int, Array], rule: str, offset: int) -> int | None:
     for n, levels in found.items():
         want = expected(T, n, rule, offset)
-        # roundings of halves differ by library
-        slack = 1 if rule in ("linspace", "trailing") else 0
-        if len(levels) != len(want) or np.abs(levels - want).max() > slack:
+        if len(levels) != len(want) or bool((np.abs(levels - want) > ties(T, n, rule)).any()):
             return n
     return None
+
+
+def ties(T: int, n: int, rule: str) -> Array:
+    """1 where a level is a half before rounding, which libraries round either way (or truncate: then by 0)."""
+    if rule not in ("linspace", "trailing"):
+        return np.zeros(n + 1, dtype=np.int64)
+    i = np.arange(n)
+    over = max(n - 1, 1) if rule == "linspace" else n
+    twice = 2 * i * (T - 1 if rule == "linspace" else T)
+    half = (twice % (2 * over)) == over
+    if rule == "linspace":
+        half = half[::-1]
+    return np.append(half, False).astype(np.int64)
 
 
 def recognised(T: int, found: dict[int, Array]) -> tuple[str, int] | None:
