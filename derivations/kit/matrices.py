@@ -23,6 +23,7 @@ from sympy.matrices.expressions.trace import Trace
 
 from derivations.kit.ball import enclosure
 from derivations.kit.generators import NotRepresentableError
+from derivations.kit.latex import tex
 from derivations.kit.steps import Assumptions, NotCovered, Obligation, Step
 from derivations.kit.verdict import Verdict
 from derivations.kit.zero import decide_zero
@@ -352,6 +353,10 @@ class MatrixIdentity(Step):
 
     def obligations(self) -> tuple[Obligation, ...]:
         return (NotCovered("words in a free algebra, repeated on exact matrices of dimension 1, 2 and 3"),)
+
+    def latex(self) -> str:
+        left = rf"\mathrm E\left[{tex(self.lhs)}\right]" if self.moments else tex(self.lhs)
+        return f"{left} = {tex(self.rhs)}"
 
     def check(self, assumptions: Assumptions = ()) -> Verdict:
         witness = self._witness()
