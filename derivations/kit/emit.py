@@ -222,9 +222,12 @@ def _emit_sympy(node: Formula) -> str:
         | {s for w in _locals(node) for s in WHERE[w].free_symbols}
     )
     lines = ["from sympy import *", ""]
-    for symbol in sorted(symbols, key=lambda s: s.name):
+    matrices = sorted({s for s in symbols if isinstance(s, sp.MatrixSymbol)}, key=lambda s: s.name)
+    sizes = {size for matrix in matrices for side in matrix.shape for size in side.free_symbols}
+    for symbol in sorted((symbols | sizes) - set(matrices), key=lambda s: s.name):
         options = "".join(f", {k}={v}" for k, v in symbol._assumptions_orig.items())
         lines.append(f'{_name(symbol)} = Symbol("{symbol.name}"{options})')
+    lines += [f'{_name(m)} = MatrixSymbol("{m.name}", {m.rows}, {m.cols})' for m in matrices]
     functions = {f.func for side in (node.lhs, node.rhs) for f in side.atoms(sp.core.function.AppliedUndef)}
     lines += [f'{f.__name__} = Function("{f.__name__}")' for f in sorted(functions, key=lambda f: f.__name__)]
     lines += ["", f"# {node.title}", f"lhs = {_rebuild(node.lhs)}", f"rhs = {_rebuild(node.rhs)}"]
