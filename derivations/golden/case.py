@@ -15,6 +15,8 @@ from derivations.kit.ball import Certified
 DIGITS = 50
 TABLE_DIGITS = 40
 PRECISION = {"float64": 53, "float32": 24}
+SMALLEST = {"float64": Fraction(1, 2**1022), "float32": Fraction(1, 2**126)}
+LARGEST = {"float64": Fraction(2**1023), "float32": Fraction(2**127)}
 LEAST_ROUNDINGS = 4
 
 FLAGS = {
@@ -35,7 +37,7 @@ FLAGS = {
     "several-modes": "a mixture: the perfect model is not affine",
     "whole-trajectory": "every state of a sampler from x_T to x_0",
     "small-variance": "a variance near 0",
-    "float64-only": "float32 cannot tell the nearest decoy apart here",
+    "float64-only": "float32 cannot hold the value, or cannot tell the nearest decoy apart",
 }
 
 
@@ -118,7 +120,7 @@ def output(
         "float64": [value.float64 for value in values],
         "condition": scientific(max(margin.condition, Fraction(1))),
         "roundings": max(margin.roundings, LEAST_ROUNDINGS),
-        "tolerance": {"float64": "0", "float32": "0"} if zero else _tolerances(margin),
+        "tolerance": {"float64": "0", "float32": "0"} if zero else _tolerances(margin, values),
         "decoy": _nearest(margin),
     }
 
@@ -129,8 +131,16 @@ def _relative_radius(values: Sequence[Certified]) -> str:
     return f"5e-{min(len(mantissa) - 1 for mantissa in mantissas)}" if mantissas else "0"
 
 
-def _tolerances(margin: Margin) -> dict[str, str]:
-    kept = ["float64", "float32"] if margin.separates("float32") else ["float64"]
+def _tolerances(margin: Margin, values: Sequence[Certified]) -> dict[str, str]:
+    """The tolerance of each precision that can hold the values and tell the nearest decoy apart."""
+    sizes = [abs(Fraction(value.value)) for value in values if value.value != "0"]
+    kept = [
+        dtype
+        for dtype in PRECISION
+        if margin.separates(dtype) and SMALLEST[dtype] <= min(sizes) and max(sizes) <= LARGEST[dtype]
+    ]
+    if "float64" not in kept:
+        raise GoldenError("a value is outside the normal range of float64: move the case")
     return {dtype: scientific(margin.tolerance(dtype)) for dtype in kept}
 
 

@@ -257,8 +257,18 @@ DDIM = (
     ),
 )
 TRAJECTORIES = (
-    File("ddim", "trajectory", "DDIM on mixtures with given noises, for each eta", sampled(ddim_runs)),
-    File("ddpm", "trajectory", "ancestral sampling on mixtures with given noises", sampled(ddpm_runs)),
+    File(
+        "ddim",
+        "trajectory",
+        "DDIM on mixtures, for each eta; the last noise is not used",
+        sampled(ddim_runs),
+    ),
+    File(
+        "ddpm",
+        "trajectory",
+        "ancestral sampling on mixtures; the last noise is not used",
+        sampled(ddpm_runs),
+    ),
 )
 
 GAUSSIAN = (

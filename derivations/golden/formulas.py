@@ -28,6 +28,7 @@ from derivations.golden.nodes import node
 from derivations.kit.ball import BallError, Value, certify, enclosure, evaluate
 
 BITS = 384
+ONCE: Mapping[str, Fraction] = {}
 AFFINE = ("x_0", "x_t", "x_s", "x_prev", "eps", "z", "v", "score", "mu")
 
 
@@ -56,6 +57,7 @@ class Point:
     flags: tuple[str, ...]
     known: Mapping[str, Value]
     given: Callable[[], Mapping[str, Any]] = dict
+    weights: Callable[[], Mapping[str, Fraction]] = dict
 
 
 Put: TypeAlias = tuple[tuple[str, sp.Expr], ...]
@@ -141,10 +143,11 @@ def values_of(expr: sp.Expr, known: Mapping[str, Value]) -> dict[sp.Basic, Value
     return {symbol: known[symbol.name] for symbol in free}
 
 
-def condition(expr: sp.Expr, known: Mapping[str, Value]) -> Fraction:
+def condition(expr: sp.Expr, known: Mapping[str, Value], weights: Mapping[str, Fraction] = ONCE) -> Fraction:
     r"""Bound from above of the sum of \|d log f / d log v\| over the inputs that rounding can touch.
 
-    An input that is exactly 0 or 1 (no noise, the data level) or an integer has no rounding error.
+    An input holds one rounding, or as many as its weight says. One that is exactly 0 or 1 (no noise, the data
+    level) or an integer holds none.
     """
     values = values_of(expr, known)
     constant = {s: sp.Integer(v) for s, v in values.items() if isinstance(v, int | Fraction) and v in (0, 1)}
@@ -152,8 +155,11 @@ def condition(expr: sp.Expr, known: Mapping[str, Value]) -> Fraction:
     perturbed = [s for s in _free(expr) if not isinstance(values[s], int)]
     with ctx.workprec(BITS):
         size = lower(evaluate(expr, values))
-        slopes = (enclosure(s * _slope(expr, s), values, BITS) for s in perturbed)
-        return round_up(sum((upper(slope) for slope in slopes), Fraction(0)) / size, 6)
+        total = Fraction(0)
+        for symbol in perturbed:
+            slope = enclosure(symbol * _slope(expr, symbol), values, BITS)
+            total += upper(slope) * weights.get(symbol.name, Fraction(1))
+        return round_up(total / size, 6)
 
 
 @cache
@@ -169,13 +175,13 @@ def distance(expr: sp.Expr, value: arb, known: Mapping[str, Value]) -> Fraction 
         return FAR
 
 
-def margin(part: Part, known: Mapping[str, Value]) -> Margin:
+def margin(part: Part, known: Mapping[str, Value], weights: Mapping[str, Fraction] = ONCE) -> Margin:
     """What limits the tolerance of a part of a formula at a point."""
     with ctx.workprec(BITS):
         value = evaluate(part.expr, values_of(part.expr, known))
         there = {**known, **part.fixed}
         far = {name: distance(decoy, value, there) for name, decoy in part.decoys.items()}
-        bound = Fraction(1) if value.is_zero() else condition(part.expr, known)
+        bound = Fraction(1) if value.is_zero() else condition(part.expr, known, weights)
     return Margin(bound, part.roundings, far)
 
 
@@ -183,7 +189,7 @@ def formula_case(variant: Variant, point: Point, coverage: Coverage) -> dict[str
     """The case of a formula at a point, with one output for each part."""
     name = f"{variant.formula}/{point.id}"
     try:
-        limits = [margin(part, point.known) for part in parts(variant)]
+        limits = [margin(part, point.known, point.weights()) for part in parts(variant)]
         outputs = [_output(part, limit, point) for part, limit in zip(parts(variant), limits, strict=True)]
     except (BallError, GoldenError) as error:
         raise GoldenError(f"case {name}: {error}") from None

@@ -86,6 +86,11 @@ def level_values(levels: Levels) -> dict[str, Value]:
     return {"abar_t": levels.value("t"), "abar_s": levels.value("s"), "abar_prev": previous(levels)}
 
 
+def level_weights(levels: Levels) -> dict[str, Fraction]:
+    """How many roundings each of these signal powers holds."""
+    return {"abar_t": levels.weight("t"), "abar_s": levels.weight("s"), "abar_prev": levels.weight("s")}
+
+
 def previous(levels: Levels) -> Value:
     """The signal power of level t - 1; for exact levels with a stride, a number between the two."""
     if levels.schedule is not None:
@@ -110,6 +115,7 @@ def points(
             (*pair.flags, *flags),
             {**known, **level_values(pair)},
             partial(_merged, pair, given or {}),
+            partial(level_weights, pair),
         )
         for pair in pairs
     )

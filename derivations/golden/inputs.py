@@ -10,8 +10,9 @@ from typing import Any
 import sympy as sp
 from flint import arb
 
+from derivations.golden.case import upper
 from derivations.golden.schedules import Named, level
-from derivations.kit.ball import Value, certify
+from derivations.kit.ball import Value, certify, evaluate
 
 DATA = Fraction(1)
 
@@ -44,6 +45,16 @@ class Levels:
             return self.abar_t if which == "t" else self.abar_s
         time = self.t if which == "t" else self.s
         return ball_level(self.schedule, time) if time > 0 else DATA
+
+    def weight(self, which: str) -> Fraction:
+        """Roundings in the signal power of "t" or "s".
+
+        Given as a number it has one; of a schedule it is the exponential of a sum and has |log abar| of them.
+        """
+        value = self.value(which)
+        if self.schedule is None or value == DATA:
+            return Fraction(1)
+        return max(Fraction(1), upper(evaluate(sp.log(LEVEL), {LEVEL: value}, 10)))
 
     def given(self) -> dict[str, Any]:
         """The JSON of the inputs; the signal powers of a named schedule are given too, to 50 digits."""

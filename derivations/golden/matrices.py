@@ -14,7 +14,7 @@ import sympy as sp
 from flint import arb, ctx
 
 from derivations.golden.case import DIGITS, FAR, Coverage, GoldenError, Margin, case, output
-from derivations.golden.formulas import BITS, condition, distance, values_of
+from derivations.golden.formulas import BITS, ONCE, condition, distance, values_of
 from derivations.golden.nodes import node
 from derivations.kit.ball import BallError, Value, certify, evaluate
 
@@ -119,10 +119,11 @@ def array_output(
     decoys: Mapping[str, Sequence[sp.Expr]],
     known: Mapping[str, Value],
     shape: Sequence[int],
+    weights: Mapping[str, Fraction] = ONCE,
 ) -> tuple[dict[str, Any], Margin]:
     """The output "value" of several entries under one tolerance."""
     try:
-        limit = _margin(right, decoys, known)
+        limit = _margin(right, decoys, known, weights)
         values = [certify(expr, values_of(expr, known), DIGITS) for expr in right]
         return output("value", values, limit, shape), limit
     except (BallError, GoldenError) as error:
@@ -137,18 +138,21 @@ def _shape(expr: sp.Basic, right: Sequence[sp.Expr]) -> tuple[int, ...]:
 
 
 def _margin(
-    right: Sequence[sp.Expr], decoys: Mapping[str, Sequence[sp.Expr]], known: Mapping[str, Value]
+    right: Sequence[sp.Expr],
+    decoys: Mapping[str, Sequence[sp.Expr]],
+    known: Mapping[str, Value],
+    weights: Mapping[str, Fraction],
 ) -> Margin:
     with ctx.workprec(BITS):
         balls = [evaluate(expr, values_of(expr, known)) for expr in right]
-        bounds = [_bound(ball, expr, known) for ball, expr in zip(balls, right, strict=True)]
+        bounds = [_bound(ball, expr, known, weights) for ball, expr in zip(balls, right, strict=True)]
         far = {name: _farthest(balls, wrong, known) for name, wrong in decoys.items()}
     roundings = max(int(sp.count_ops(expr, visual=False)) for expr in right)
     return Margin(max(bounds), roundings, far)
 
 
-def _bound(ball: arb, expr: sp.Expr, known: Mapping[str, Value]) -> Fraction:
-    return Fraction(1) if ball.is_zero() else condition(expr, known)
+def _bound(ball: arb, expr: sp.Expr, known: Mapping[str, Value], weights: Mapping[str, Fraction]) -> Fraction:
+    return Fraction(1) if ball.is_zero() else condition(expr, known, weights)
 
 
 def _farthest(right: Sequence[arb], wrong: Sequence[sp.Expr], known: Mapping[str, Value]) -> Fraction | None:

@@ -32,7 +32,9 @@ def law_cases(
         name = f"{formula}/{law.id}-{pair.id}"
         known: dict[str, Value] = {"abar_t": pair.value("t")}
         known |= {symbol.name: entry for symbol, entry in zip(law.x, STATE, strict=True)}
-        result, limit = array_output(name, list(predict(law)), decoys, known, (law.dimension,))
+        result, limit = array_output(
+            name, list(predict(law)), decoys, known, (law.dimension,), {"abar_t": pair.weight("t")}
+        )
         coverage.add(formula, [limit])
         given = {**pair.given(), "law": law.given(), "x_vector": [str(entry) for entry in STATE]}
         yield case(name, formula, (*pair.flags, "several-dimensions", "several-modes"), given, [result])

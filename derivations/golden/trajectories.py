@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from itertools import pairwise
@@ -24,7 +24,7 @@ from derivations.golden.case import (
     upper,
 )
 from derivations.golden.formulas import AFFINE, BITS, Variant, condition, parts, values_of
-from derivations.golden.grid import level_values
+from derivations.golden.grid import level_values, level_weights
 from derivations.golden.inputs import named
 from derivations.golden.laws import ABAR, Mixture, eps
 from derivations.golden.schedules import Named
@@ -48,7 +48,7 @@ class Run:
     noises: tuple[tuple[Fraction, ...], ...]
 
     def given(self) -> dict[str, Any]:
-        """The JSON of the run; the last noise meets a coefficient of 0."""
+        """The JSON of the run; the noise of the last step is there to be left out."""
         return {
             "schedule": self.schedule.given(),
             "levels": list(self.levels),
@@ -66,13 +66,15 @@ class Affine:
     x_t: sp.Expr
     eps: sp.Expr
     z: sp.Expr
+    noise_at_the_end: bool = False
 
 
 @cache
 def _steps(variant: Variant) -> dict[str, Affine]:
     """The step and its decoys, by id; the right one has the id ""."""
     found = {"": _affine(variant.closed)}
-    return found | {name: _affine(decoy) for name, decoy in variant.decoys.items()}
+    found |= {name: _affine(decoy) for name, decoy in variant.decoys.items()}
+    return found | {"noise-at-the-end": replace(found[""], noise_at_the_end=True)}
 
 
 def _affine(expr: sp.Expr) -> Affine:
@@ -89,16 +91,21 @@ def _known(run: Run, t: int, s: int) -> dict[str, Value]:
 def states(run: Run, step: Affine, bits: int) -> list[State]:
     """The states after each step, in balls."""
     found = []
-    x = [enclosure(sp.Rational(entry.numerator, entry.denominator), {}, bits) for entry in run.start]
+    x = [exact(entry, bits) for entry in run.start]
     for (t, s), noise in zip(pairwise(run.levels), run.noises, strict=True):
         known = _known(run, t, s)
         a, b, c = (enclosure(expr, values_of(expr, known), bits) for expr in (step.x_t, step.eps, step.z))
         e = predict(run, t, x, bits)
-        z = [enclosure(sp.Rational(entry.numerator, entry.denominator), {}, bits) for entry in noise]
+        z = [arb(0) if s == 0 and not step.noise_at_the_end else exact(entry, bits) for entry in noise]
         with ctx.workprec(bits):
             x = [a * x_i + b * e_i + c * z_i for x_i, e_i, z_i in zip(x, e, z, strict=True)]
         found.append(x)
     return found
+
+
+def exact(number: Fraction, bits: int) -> arb:
+    """The ball of a fraction."""
+    return enclosure(sp.Rational(number.numerator, number.denominator), {}, bits)
 
 
 def _at(run: Run, t: int, x: State) -> dict[sp.Basic, Value]:
@@ -123,7 +130,7 @@ def amplification(run: Run, step: Affine) -> Fraction:
     (through their condition numbers), of the prediction (through its derivatives), and of its three terms.
     """
     with ctx.workprec(BITS):
-        xs = [[arb(entry.numerator) / entry.denominator for entry in run.start], *states(run, step, BITS)]
+        xs = [[exact(entry, BITS) for entry in run.start], *states(run, step, BITS)]
         error, worst = [abs(entry) for entry in xs[0]], Fraction(1)
         for k, (t, s) in enumerate(pairwise(run.levels)):
             error = _pass_on(run, step, (t, s), xs[k], run.noises[k], error)
@@ -136,23 +143,27 @@ def _pass_on(
     run: Run, step: Affine, pair: tuple[int, int], x: State, noise: Sequence[Fraction], error: State
 ) -> State:
     known, values = _known(run, *pair), _at(run, pair[0], x)
-    (a, da), (b, db), (c, dc) = (_with_condition(expr, known) for expr in (step.x_t, step.eps, step.z))
+    weights = level_weights(named(run.schedule, *pair))
+    terms = (step.x_t, step.eps, step.z)
+    (a, da), (b, db), (c, dc) = (_with_condition(expr, known, weights) for expr in terms)
     passed = []
     for i, e_i in enumerate(eps(run.law)):
         slopes = [enclosure(_slope(e_i, symbol), values, BITS) for symbol in run.law.x]
-        inner = abs(enclosure(ABAR * _slope(e_i, ABAR), values, BITS))
+        inner = abs(enclosure(ABAR * _slope(e_i, ABAR), values, BITS)) * exact(weights["abar_t"], BITS)
         inner += sum((abs(slope * x_j) for slope, x_j in zip(slopes, x, strict=True)), arb(0))
         carried = sum((abs((a if i == j else 0) + b * slopes[j]) * error[j] for j in range(len(x))), arb(0))
-        z_i = arb(noise[i].numerator) / noise[i].denominator
+        z_i = arb(0) if pair[1] == 0 else exact(noise[i], BITS)
         own = abs(a * x[i]) * da + abs(b * enclosure(e_i, values, BITS)) * db + abs(c * z_i) * dc
         passed.append(carried + own + abs(b) * inner)
     return passed
 
 
-def _with_condition(expr: sp.Expr, known: Mapping[str, Value]) -> tuple[arb, arb]:
+def _with_condition(
+    expr: sp.Expr, known: Mapping[str, Value], weights: Mapping[str, Fraction]
+) -> tuple[arb, arb]:
     """A coefficient, and one more than its condition number."""
     value = enclosure(expr, values_of(expr, known), BITS)
-    bound = Fraction(0) if value.is_zero() else condition(expr, known) + 1
+    bound = Fraction(0) if value.is_zero() else condition(expr, known, weights) + 1
     return value, arb(bound.numerator) / bound.denominator
 
 

@@ -1,0 +1,419 @@
+"""The reference meets every golden value, in float64 and float32, within the stored tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from refdiff import data, ddim, ddpm, gaussian, golden, parameterization
+from refdiff.golden import Case, Output
+from refdiff.schedule import SCHEDULES, Schedule, beta_between, from_alpha_bar, from_beta, zero_terminal_snr
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32}
+STATES = ("x_0", "x_t", "x_s", "x_prev", "eps", "z", "v", "score", "mu")
+FILES = [(row["topic"], row["name"]) for row in golden.list_files()]
+TABLES = [name for topic, name in FILES if topic == "schedule" and name != "levels"]
+POINTS = [(topic, name) for topic, name in FILES if topic != "schedule" or name == "levels"]
+NOT_IN_REFERENCE = {
+    "data.tweedie_second_order": "the reference has the covariance of each law, not of a given slope",
+    "data.mixture_responsibility": "the reference keeps responsibilities to itself",
+}
+
+
+def number(text: str) -> float:
+    return float(Fraction(text))
+
+
+def array(value: Any) -> Tensor:
+    """Exact entries, nested or not, as float64."""
+    return torch.tensor(_floats(value), dtype=torch.float64)
+
+
+def _floats(value: Any) -> Any:
+    return [_floats(entry) for entry in value] if isinstance(value, list) else number(value)
+
+
+def schedule_of(given: Mapping[str, Any]) -> Schedule:
+    parameters = {name: number(value) for name, value in given["parameters"].items()}
+    schedule = SCHEDULES[given["name"]](given["T"], **parameters)
+    return zero_terminal_snr(schedule) if given["zero_terminal_snr"] else schedule
+
+
+@dataclass
+class Asked:
+    """One question to the reference: a schedule, two levels, and tensors of one dtype."""
+
+    case: Case
+    dtype: torch.dtype
+    unit: str
+
+    def __post_init__(self) -> None:
+        given = self.case.input
+        if "schedule" in given:
+            self.schedule, self.t, self.s = (
+                schedule_of(given["schedule"]),
+                given.get("t", 0),
+                given.get("s", 0),
+            )
+        elif "abar_t" in given:
+            levels = [number(given[name]) for name in ("abar_s", "abar_t")]
+            self.schedule = from_alpha_bar(levels[levels[0] == 1 :])
+            self.t = self.schedule.T
+            self.s = self.t - 1
+
+    def __getattr__(self, name: str) -> Any:
+        """An input as a tensor; when a unit is asked, one of the states is 1 and the others are 0."""
+        if self.unit != "value" and name in STATES:
+            return torch.full((1, 1), float(name == self.unit), dtype=self.dtype)
+        if name in STATES and name not in self.case.input:
+            return self.like
+        value = array(self.case.input[name]).to(self.dtype)
+        return value.reshape(1, 1) if value.dim() == 0 else value
+
+    @property
+    def kind(self) -> Any:
+        return self.case.input["variance_kind"]
+
+    @property
+    def eta(self) -> float:
+        return number(self.case.input["eta"])
+
+    @property
+    def like(self) -> Tensor:
+        return torch.zeros(1, 1, dtype=self.dtype)
+
+    def table(self, name: str) -> Tensor:
+        return self.schedule.at(name, self.t, self.like)
+
+    def exact(self, name: str) -> Tensor:
+        return array(self.case.input[name])
+
+    def wide(self, name: str) -> Tensor:
+        """A vector as a column, a number as a 1x1 matrix."""
+        value = array(self.case.input[name]).to(self.dtype)
+        return value.reshape(1, 1) if value.dim() == 0 else value
+
+
+def conversion(target: str, source: str) -> Callable[[Asked], Tensor]:
+    function = getattr(parameterization, f"{target}_from_{source}")
+    return lambda q: function(q.schedule, q.x_t, q.t, getattr(q, source))
+
+
+def velocity(q: Asked) -> Tensor:
+    x_t = ddpm.q_sample(q.schedule, q.x_0, q.t, q.eps)
+    if q.schedule.alpha_bar[q.t] > 0.5:
+        return parameterization.v_from_eps(q.schedule, x_t, q.t, q.eps)
+    return parameterization.v_from_x_0(q.schedule, x_t, q.t, q.x_0)
+
+
+def mean_and_variance(q: Asked, which: int, skip: bool) -> Tensor:
+    x_0, x_t = (q.x_0, q.x_t) if which == 0 else (q.like, q.like)
+    if skip:
+        law = ddpm.skip_posterior(q.schedule, x_0, x_t, q.t, q.s)
+    else:
+        law = ddpm.posterior(q.schedule, x_0, x_t, q.t)
+    return (law.mean, law.variance)[which]
+
+
+def learned(q: Asked) -> Tensor:
+    return ddpm.variance(q.schedule, q.t, q.s, "learned", q.fraction)
+
+
+def weight(form: str) -> Callable[[Asked], Tensor]:
+    return lambda q: ddpm.loss_weight(q.schedule, q.t, form, q.kind).to(q.dtype)  # type: ignore[arg-type]
+
+
+def kl_term(q: Asked) -> Tensor:
+    return ddpm.kl_term(lambda x, t: q.eps_hat, q.schedule, q.like, q.t, q.eps, q.kind)
+
+
+def kl_term_gaussian(q: Asked) -> Tensor:
+    """The mean over the data replaces the squared error by its mean, which the perfect prediction leaves."""
+    spread = q.data_variance.double()
+    signal = q.schedule.alpha_bar[q.t] * spread
+    left = (signal / (signal + q.schedule.one_minus_alpha_bar[q.t])).sqrt().to(q.dtype)
+    return ddpm.kl_term(lambda x, t: torch.zeros_like(x), q.schedule, q.like, q.t, left, q.kind)
+
+
+def one_dimension(name: str) -> Callable[[Asked], Tensor]:
+    def ask(q: Asked) -> Tensor:
+        has = q.case.input
+        mean = [q.wide(f"mean_{k}")[0] for k in (0, 1) if f"mean_{k}" in has]
+        cov = [q.wide(f"variance_{k}") for k in (0, 1) if f"variance_{k}" in has]
+        zero, one = torch.zeros(1, dtype=q.dtype), torch.ones(1, 1, dtype=q.dtype)
+        slope = q.wide("slope") if "slope" in has else one
+        shift = q.wide("shift")[0] if "shift" in has else zero
+        y = q.wide("y")[0] if "y" in has else zero
+        mean, cov = mean or [zero], cov or [one]
+        answers: dict[str, Callable[[], Tensor]] = {
+            "push_forward_mean": lambda: gaussian.affine_push_forward(mean[0], cov[0], slope, shift)[0],
+            "push_forward_variance": lambda: gaussian.affine_push_forward(zero, cov[0], slope, zero, cov[1])[
+                1
+            ],
+            "product_mean": lambda: gaussian.product(mean[0], cov[0], mean[1], cov[1])[0],
+            "product_variance": lambda: gaussian.product(zero, cov[0], zero, cov[1])[1],
+            "condition_mean": lambda: gaussian.condition(mean[0], cov[0], slope, shift, cov[1], y)[0],
+            "condition_variance": lambda: gaussian.condition(zero, cov[0], slope, zero, cov[1], y)[1],
+            "kl": lambda: gaussian.kl(mean[0], cov[0], mean[1], cov[1]),
+            "w2": lambda: gaussian.wasserstein_2_squared(mean[0], cov[0], mean[1], cov[1]),
+            "entropy": lambda: gaussian.entropy(cov[0]),
+            "log_density": lambda: gaussian.log_density(q.wide("x")[0], mean[0], cov[0]),
+        }
+        return answers[name]()
+
+    return ask
+
+
+def several_dimensions(name: str) -> Callable[[Asked], Tensor]:
+    def ask(q: Asked) -> Tensor:
+        m = {key: q.exact(key).to(q.dtype) for key in q.case.input}
+        zero2, zero3 = torch.zeros(2, dtype=q.dtype), torch.zeros(3, dtype=q.dtype)
+        one = torch.eye(2, dtype=q.dtype)
+
+        def inverse(key: str) -> Tensor:
+            return torch.linalg.inv(q.exact(key)).to(q.dtype)
+
+        answers: dict[str, Callable[[], Tensor]] = {
+            "push_forward_mean": lambda: gaussian.affine_push_forward(m["mu_0"], one, m["A"], m["b"])[0],
+            "push_forward_variance": lambda: gaussian.affine_push_forward(
+                zero2, m["S_0"], m["A"], zero3, m["Q"]
+            )[1],
+            "product_mean": lambda: gaussian.product(m["mu_0"], m["S_0"], m["mu_1"], m["S_1"])[0],
+            "product_variance": lambda: gaussian.product(zero2, m["S_0"], zero2, m["S_1"])[1],
+            "condition_mean": lambda: gaussian.condition(
+                m["mu_0"], inverse("Lambda"), m["A"], m["b"], inverse("L"), m["y"]
+            )[0],
+            "condition_variance": lambda: gaussian.condition(
+                zero2, inverse("Lambda"), m["A"], zero3, inverse("L"), zero3
+            )[1],
+            "kl": lambda: gaussian.kl(m["mu_0"], m["S_0"], m["mu_1"], m["S_1"]),
+            "w2": lambda: gaussian.wasserstein_2_squared(m["mu_0"], m["S_0"], m["mu_1"], m["S_1"]),
+            "entropy": lambda: gaussian.entropy(m["S_0"]),
+            "log_density": lambda: gaussian.log_density(m["x"], m["mu_0"], m["S_0"]),
+        }
+        return answers[name]()
+
+    return ask
+
+
+def law_of(given: Mapping[str, Any]) -> data.Law:
+    return data.MixtureLaw(array(given["weights"]), array(given["means"]), array(given["covs"]))
+
+
+MODES = {"weight_1": 0, "mode_1": 0, "mode_2": 0, "mode_variance_1": 1, "mode_variance_2": 1, "weight_2": 0}
+
+
+def mixture(q: Asked) -> data.Law:
+    if "law" in q.case.input:
+        return law_of(q.case.input["law"])
+    weights, means, variances = (
+        torch.stack([q.exact(f"{name}_{k}") for k in (1, 2)]) for name in ("weight", "mode", "mode_variance")
+    )
+    return data.MixtureLaw(weights, means.reshape(2, 1), variances.reshape(2, 1, 1))
+
+
+def normal(q: Asked) -> data.Law:
+    return data.GaussianLaw(_or_zero(q, "data_mean").reshape(1), q.exact("data_variance").reshape(1, 1))
+
+
+def _or_zero(q: Asked, name: str) -> Tensor:
+    return q.exact(name) if name in q.case.input else torch.zeros((), dtype=torch.float64)
+
+
+def plane(q: Asked) -> data.Law:
+    c = {name: _or_zero(q, f"cov_{name}") for name in ("11", "12", "22")}
+    mean = torch.stack([_or_zero(q, "mode_1"), _or_zero(q, "mode_2")])
+    cov = torch.stack([torch.stack([c["11"], c["12"]]), torch.stack([c["12"], c["22"]])])
+    return data.GaussianLaw(mean, cov)
+
+
+def point(q: Asked) -> data.Law:
+    return data.PointMass(q.exact("x_0").reshape(1) if q.unit == "value" else q.x_0.double().reshape(1))
+
+
+def points(q: Asked) -> data.Law:
+    return data.Empirical(torch.stack([q.exact("point_1"), q.exact("point_2")]).reshape(2, 1))
+
+
+QUESTIONS: dict[str, str] = {
+    "log_density": "log_prob",
+    "score": "score",
+    "eps": "eps",
+    "posterior_mean": "posterior_mean",
+    "posterior_variance": "posterior_covariance",
+}
+
+
+def of_law(law: Callable[[Asked], data.Law], question: str) -> Callable[[Asked], Tensor]:
+    def ask(q: Asked) -> Tensor:
+        x_t = q.x_vector.reshape(1, -1) if "x_vector" in q.case.input else _state(q)
+        return getattr(law(q), QUESTIONS[question])(q.schedule, x_t, q.t)  # type: ignore[no-any-return]
+
+    return ask
+
+
+def _state(q: Asked) -> Tensor:
+    return q.x_t if "x_t" in q.case.input or q.unit != "value" else q.like
+
+
+def of_plane(question: str) -> Callable[[Asked], Tensor]:
+    def ask(q: Asked) -> Tensor:
+        coordinates = [
+            q.exact(name) if name in q.case.input else torch.zeros(()) for name in ("x_t_1", "x_t_2")
+        ]
+        x_t = torch.stack([c.double() for c in coordinates]).to(q.dtype).reshape(1, 2)
+        return getattr(plane(q), QUESTIONS[question])(q.schedule, x_t, q.t).flatten()[0]  # type: ignore[no-any-return]
+
+    return ask
+
+
+def trajectory(q: Asked) -> Tensor:
+    given = q.case.input
+    law = law_of(given["law"])
+    noises = [array(noise).to(q.dtype).reshape(1, -1) for noise in given["noises"]]
+    start = array(given["x_T"]).to(q.dtype).reshape(1, -1)
+
+    def model(x: Tensor, t: Any) -> Tensor:
+        return law.eps(q.schedule, x, t)
+
+    if q.case.formula == "ddim.step":
+        states = ddim.sample(model, q.schedule, start, given["levels"], q.eta, noises)
+    else:
+        states = ddpm.sample(model, q.schedule, start, noises, given["levels"], q.kind)
+    return torch.cat([x for _, x in states][1:])
+
+
+def ddim_step(q: Asked) -> Tensor:
+    if "levels" in q.case.input:
+        return trajectory(q)
+    return ddim.step(q.schedule, q.x_t, q.t, q.s, q.eps, q.eta, q.z)
+
+
+def skip_step(q: Asked) -> Tensor:
+    if "levels" in q.case.input:
+        return trajectory(q)
+    return ddpm.step(q.schedule, q.x_t, q.t, q.eps, q.z, q.s, q.kind)
+
+
+def lost(q: Asked) -> Tensor:
+    before = number(q.case.input["abar_s"])
+    table = from_beta([1 - before, number(q.case.input["beta"])]).one_minus_alpha_bar
+    return table[2].to(q.dtype)
+
+
+PREDICTIONS = ("eps", "x_0", "v", "score", "mu")
+MOMENTS = ("mean", "variance")
+REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
+    **{f"schedule.{name}": (lambda q, name=name: q.table(name)) for name in ("snr", "log_snr", "sigma")},
+    "schedule.beta_from_alpha_bar": lambda q: q.table("beta"),
+    "schedule.respaced_beta": lambda q: beta_between(q.schedule, q.t, q.s).to(q.dtype),
+    "schedule.one_minus_alpha_bar": lost,
+    "parameterization.v": velocity,
+    **{
+        f"parameterization.{a}_from_{b}": conversion(a, b) for a in PREDICTIONS for b in PREDICTIONS if a != b
+    },
+    "ddpm.one_step": lambda q: ddpm.q_step(q.schedule, q.x_prev, q.t).sample(q.eps),
+    "ddpm.marginal": lambda q: ddpm.q_sample(q.schedule, q.x_0, q.t, q.eps),
+    "ddpm.transition": lambda q: ddpm.transition(q.schedule, q.x_s, q.t, q.s).sample(q.eps),
+    **{f"ddpm.posterior_{m}": (lambda q, k=k: mean_and_variance(q, k, False)) for k, m in enumerate(MOMENTS)},
+    **{
+        f"ddpm.skip_posterior_{m}": (lambda q, k=k: mean_and_variance(q, k, True))
+        for k, m in enumerate(MOMENTS)
+    },
+    "ddpm.mean_from_eps": lambda q: ddpm.mean_from_eps(q.schedule, q.x_t, q.t, q.eps),
+    "ddpm.mean_from_x_0": lambda q: ddpm.mean_from_x_0(q.schedule, q.x_t, q.t, q.x_0),
+    "ddpm.mean_from_score": lambda q: ddpm.mean_from_score(q.schedule, q.x_t, q.t, q.score),
+    "ddpm.tweedie": lambda q: ddpm.tweedie(q.schedule, q.x_t, q.t, q.score),
+    "ddpm.step": lambda q: ddpm.step(q.schedule, q.x_t, q.t, q.eps, q.z, None, q.kind),
+    "ddpm.skip_step": skip_step,
+    "ddpm.learned_variance": learned,
+    "ddpm.skip_learned_variance": learned,
+    "ddpm.optimal_variance": lambda q: ddpm.optimal_variance(q.schedule, q.t, q.x_0_variance),
+    "ddpm.loss_weight_mu": weight("mu"),
+    "ddpm.loss_weight_x_0": weight("x_0"),
+    "ddpm.loss_weight_eps": weight("eps"),
+    "ddpm.kl_term": kl_term,
+    "ddpm.kl_term_gaussian_data": kl_term_gaussian,
+    "ddpm.four_variable_loss": lambda q: ddpm.merged_loss(
+        lambda x, t: q.step_noise_hat, q.schedule, q.like, q.t, q.eps
+    ),
+    "ddpm.four_variable_variance": lambda q: ddpm.four_variable_variance(
+        lambda x, t: q.step_noise_hat, q.schedule, q.like, q.t, q.eps
+    ),
+    "ddpm.four_variable_minimiser": lambda q: ddpm.four_variable_minimiser(q.schedule, q.t, q.eps_hat),
+    "ddim.step": ddim_step,
+    "ddim.sigma": lambda q: ddim.sigma(q.schedule, q.t, q.s, q.eta).to(q.dtype),
+    "ddim.inversion": lambda q: ddim.invert(q.schedule, q.x_s, q.s, q.t, q.eps),
+    "ddim.inversion_error": lambda q: ddim.inversion_error(q.schedule, q.t, q.s, q.eps_s, q.eps),
+    "ddim.euler_in_sigma": lambda q: ddim.euler_step(q.schedule, q.x_t, q.t, q.s, q.eps),
+    "data.eps": lambda q: parameterization.eps_from_score(q.schedule, q.like, q.t, q.score),
+    **{f"data.mixture_{name}": of_law(mixture, name) for name in QUESTIONS},
+    **{f"data.gaussian_{name}": of_law(normal, name) for name in QUESTIONS},
+    **{f"data.gaussian_{name}_plane": of_plane(name) for name in QUESTIONS},
+    **{f"data.point_mass_{name}": of_law(point, name) for name in QUESTIONS},
+    **{f"data.empirical_{name}": of_law(points, name) for name in QUESTIONS},
+}
+for _name in (
+    "kl",
+    "w2",
+    "entropy",
+    "log_density",
+    *(f"{a}_{b}" for a in ("push_forward", "product", "condition") for b in MOMENTS),
+):
+    REFERENCE[f"gaussian.{_name}"] = one_dimension(_name)
+    REFERENCE[f"gaussian.{_name}_nd"] = several_dimensions(_name)
+
+
+def answer(case: Case, output: Output, dtype: str) -> list[float]:
+    return REFERENCE[case.formula](Asked(case, DTYPES[dtype], output.name)).double().flatten().tolist()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("topic", "name"), POINTS)
+def test_reference_meets_golden_values(topic: str, name: str, dtype: str) -> None:
+    missed = []
+    asked = 0
+    for case in golden.load(topic, name):
+        if case.formula in NOT_IN_REFERENCE:
+            continue
+        for output in case.outputs:
+            if dtype in output.tolerances:
+                asked += 1
+                error = output.error(answer(case, output, dtype))
+                if not error <= output.tolerance(dtype):
+                    missed.append(f"{case.id} {output.name}: {error:.2e} > {output.tolerance(dtype):.2e}")
+    assert asked
+    assert not missed, "\n".join(missed)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", TABLES)
+def test_reference_schedules_meet_golden_tables(name: str, dtype: str) -> None:
+    for case in golden.load("schedule", name):
+        schedule = schedule_of(case.input["schedule"])
+        for output in case.outputs:
+            if dtype in output.tolerances:
+                got = getattr(schedule, output.name)[1:].to(DTYPES[dtype]).double().tolist()
+                assert output.error(got) <= output.tolerance(dtype), (case.id, output.name)
+
+
+def test_every_golden_formula_is_asked_of_the_reference_or_listed() -> None:
+    asked = {case.formula for topic, name in POINTS for case in golden.load(topic, name)}
+    assert asked - set(REFERENCE) == set(NOT_IN_REFERENCE)
+
+
+def test_a_reference_that_is_off_by_a_decoy_is_rejected() -> None:
+    """The comparison can fail: the step variance of the wrong kind misses, at the levels where it differs."""
+    wrong = 0
+    for case in golden.load("ddpm", "posterior"):
+        if case.formula == "ddpm.posterior_variance" and "first-step" not in case.flags:
+            q = Asked(case, torch.float64, "value")
+            beta = ddpm.variance(q.schedule, q.t, q.s, "beta").flatten().tolist()
+            wrong += case.output("value").error(beta) > case.output("value").tolerance()
+    assert wrong >= 8
