@@ -33,7 +33,7 @@ WITNESS_TRIES = 12
 
 def close(expr: sp.Expr) -> sp.Expr:
     """Dependent symbols written through the independent levels."""
-    return sp.sympify(expr).subs(WHERE)
+    return sp.sympify(expr).xreplace(WHERE)
 
 
 def decide_zero(expr: sp.Expr, assumptions: Sequence[sp.Basic] = ()) -> Verdict:
