@@ -99,7 +99,8 @@ def _outcome(ok: bool, precision: str | None, error: Array, tolerance: Array, sy
 def is_rough(got: Array, want: Expected, unit: float = UNIT["float32"]) -> bool:
     """Whether errors on consecutive levels look like rounding: they jump from level to level."""
     with np.errstate(all="ignore"):
-        units = (got - want.values).astype(float) / (unit * want.local.astype(float))
+        scale = want.local if want.tables is None else want.tables
+        units = (got - want.values).astype(float) / (unit * scale.astype(float))
     for row in units:
         if len(row) < 8:
             # too few levels to tell rounding from a formula

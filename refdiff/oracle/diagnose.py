@@ -21,6 +21,7 @@ from refdiff.oracle.hypotheses import SLACK, Case, Hypothesis
 from refdiff.oracle.probe import Probe
 from refdiff.oracle.report import Diagnosis
 from refdiff.oracle.session import Session
+from refdiff.oracle.undefined import undefined
 
 Array = NDArray[Any]
 BUDGET = 4.0
@@ -55,7 +56,7 @@ def case_of(session: Session, name: str, found: Probe, want: Expected) -> Case:
 
 def explain(case: Case, seconds: float = BUDGET) -> Diagnosis:
     """The simplest hypothesis that fits all points, else one for each coefficient, else the shape of the ratio."""
-    first = only_noise_at_data(case) or noise_missing(case) or in_half(case)
+    first = undefined(case) or only_noise_at_data(case) or noise_missing(case) or in_half(case)
     if first is not None:
         return first
     singles = list(chain(hypotheses.simple(case), hypotheses.mutated(case)))
@@ -154,7 +155,7 @@ def promising(case: Case, singles: list[Hypothesis]) -> list[Hypothesis]:
 
 def only_noise_at_data(case: Case) -> Diagnosis | None:
     """Noise that stays in a step that ends at data, all else being right."""
-    if "z" not in case.want.states:
+    if "z" not in case.want.states or case.dialect.alpha_bar_0 == "first":
         return None
     row = case.want.states.index("z")
     ratio = case.ratios(case.want.values.astype(float), UNIT["float32"])

@@ -13,7 +13,9 @@ from refdiff.oracle.points import Points, Tables, scalars
 from refdiff.oracle.target import Dialect
 
 Array = NDArray[Any]
-UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+# double precision, with the eight bits that tables lose when they are made by cancelling formulas (1 - f(t) / f(t-1))
+UNIT = {"float64": 2.0**-45, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+ROUNDOFF = 2.0**-53
 ROUNDINGS = 16.0
 NUDGE = 1e-6
 
@@ -28,12 +30,14 @@ class Expected:
         local: sum of the terms' sizes and of the changes with relative changes of the tables: one unit roundoff in the
             tables and in the arithmetic changes a coefficient by this many units.
         grown: the same where the error of a running product has grown with its length.
+        tables: the part of ``local`` that comes from the tables.
     """
 
     states: tuple[str, ...]
     values: Array
     local: Array
     grown: Array
+    tables: Array | None = None
 
     def tolerance(self, unit: float) -> Array:
         """The error that arithmetic and tables of a unit roundoff explain."""
@@ -41,7 +45,8 @@ class Expected:
 
     def pick(self, index: Any) -> Expected:
         """Some of the points."""
-        return Expected(self.states, self.values[:, index], self.local[:, index], self.grown[:, index])
+        tables = None if self.tables is None else self.tables[:, index]
+        return Expected(self.states, self.values[:, index], self.local[:, index], self.grown[:, index], tables)
 
 
 def expected(port: formulas.Port, dialect: Dialect, table: Tables, points: Points) -> Expected:
@@ -72,9 +77,10 @@ def evaluated(
     values = at(codes[0])
     by_step = _change(at, codes[0], "nudge_step")
     by_s = _change(at, codes[0], "nudge_s")
-    size = np.max([_term_sizes(code, states, dialect, table, points) for code in codes], axis=0)
+    by_tables = [_table_changes(code, states, dialect, table, points) for code in codes]
+    size = np.max([_term_sizes(code, states, dialect, table, points) + part for code, part in zip(codes, by_tables, strict=True)], axis=0)
     step = (points.t - points.s).astype(float)
-    return Expected(states, values, size, 2 * (by_step * step + by_s * points.s))
+    return Expected(states, values, size, 2 * (by_step * step + by_s * points.s), by_tables[0])
 
 
 def _change(at: Any, code: Any, name: str) -> Array:
@@ -96,12 +102,21 @@ def _change_of(name: str, code: Any, given: dict[str, Array], states: tuple[str,
     return finite
 
 
+def _table_changes(code: Any, states: tuple[str, ...], dialect: Dialect, table: Tables, points: Points) -> Array:
+    """What rounding of each table changes: relative condition, times the value."""
+    first = dialect.alpha_bar_0 == "first"
+    given = scalars(table, points, first=first)
+    total = np.zeros((len(states), len(points)))
+    for name in ("abar_t", "abar_s", "alpha_t", "beta_t", "beta_low", "alpha_step", "beta_step"):
+        rounded = (points.s > 0) | (name != "abar_s") | first
+        total = total + _change_of(name, code, given, states, rounded).astype(float)
+    return total
+
+
 def _term_sizes(code: Any, states: tuple[str, ...], dialect: Dialect, table: Tables, points: Points) -> Array:
-    """What rounding of each table and of the terms that may cancel changes: relative condition, times the value."""
+    """The size of a coefficient and of the terms that may cancel in it: x_0's part of a step."""
     given = scalars(table, points, first=dialect.alpha_bar_0 == "first")
     value = np.abs(formulas.run(code, given, states))
-    for name in ("abar_t", "abar_s", "alpha_t", "beta_t", "beta_low"):
-        value = value + _change_of(name, code, given, states, np.where(points.s == 0, name != "abar_s", True))
     if not {"x", "e"} <= set(states):
         return value
     with np.errstate(all="ignore"):

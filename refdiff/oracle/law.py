@@ -30,19 +30,39 @@ LEARNED = {"learned_range": -0.5, "learned": -3.0}
 
 @dataclass
 class PerfectModel:
-    """E[eps | x_t] for data N(MEAN, COV), as matrices: eps = x E_t + e_t."""
+    """E[output | x_t] for data N(MEAN, COV), as matrices: output = x E_t + e_t, finite where no signal is left too."""
 
     table: Tables
+    kind: str = "eps"
     matrices: Tensor = field(init=False)
     offsets: Tensor = field(init=False)
+    toward: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         log_abar = torch.as_tensor(self.table.log_abar.astype(np.float64))
-        abar, rest = log_abar.exp(), -torch.expm1(log_abar)
+        a, b = (log_abar / 2).exp(), (-torch.expm1(log_abar)).sqrt()
         values, axes = torch.linalg.eigh(COV)
-        gain = rest.sqrt()[:, None] / (abar[:, None] * values + rest[:, None])
-        self.matrices = torch.einsum("ik,tk,jk->tij", axes, gain, axes)
-        self.offsets = -torch.einsum("tij,j,t->ti", self.matrices, MEAN, abar.sqrt())
+        total = a[:, None] ** 2 * values + b[:, None] ** 2
+        to_eps = torch.einsum("ik,tk,jk->tij", axes, b[:, None] / total, axes)
+        to_x_0 = torch.einsum("ik,tk,jk->tij", axes, a[:, None] * values / total, axes)
+        eps_0 = -torch.einsum("tij,j,t->ti", to_eps, MEAN, a)
+        x_0_0 = MEAN - torch.einsum("tij,j,t->ti", to_x_0, MEAN, a)
+        p, q = self.weights(a, b)
+        self.matrices = p[:, None, None] * to_eps + q[:, None, None] * to_x_0
+        self.offsets = p[:, None] * eps_0 + q[:, None] * x_0_0
+
+    def weights(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """The output as a combination of eps and x_0."""
+        zero, one = torch.zeros_like(a), torch.ones_like(a)
+        return {"eps": (one, zero), "x_0": (zero, one), "v": (a, -b), "score": (-1 / b.clamp(min=1e-300), zero)}[self.kind]
+
+    def pushed(self, index: int, push: Tensor) -> Tensor:
+        """What an error of eps, and the one of x_0 that belongs to it, changes in the output."""
+        log_abar = torch.tensor(float(self.table.log_abar[index]), dtype=torch.float64)
+        a, b = (log_abar / 2).exp(), (-torch.expm1(log_abar)).sqrt()
+        p, q = self.weights(a, b)
+        # the smaller of the two errors is about one, so that states stay of the size of data
+        return push * (p * torch.clamp(a / b, max=1.0) - q * torch.clamp(b / a, max=1.0))
 
 
 @dataclass
@@ -98,18 +118,10 @@ class Recorder:
         """The model's answer; outside of the table it is the one of the nearest level."""
         T = self.perfect.table.T
         index = int(min(max(round(level), 1), T)) if np.isfinite(level) else T
-        eps = torch.addmm(self.perfect.offsets[index], x, self.perfect.matrices[index])
-        log_abar = float(self.perfect.table.log_abar[index])
-        a, b = float(np.exp(log_abar / 2)), float(np.sqrt(-np.expm1(log_abar)))
+        answer = torch.addmm(self.perfect.offsets[index], x, self.perfect.matrices[index])
         if self.push is not None:
-            eps = eps + self.push(len(self.labels), x) * min(1.0, a / b)
-        kind = self.dialect.parameterization
-        if kind == "eps":
-            return eps
-        if kind == "score":
-            return -eps / b
-        x_0 = (x - b * eps) / a
-        return x_0 if kind == "x_0" else a * eps - b * x_0
+            answer = answer + self.perfect.pushed(index, self.push(len(self.labels), x))
+        return answer
 
     def back(self, output: Tensor, x: Any, state: Tensor) -> Any:
         """The answer in the array library of the question, with a second half for a learned variance."""

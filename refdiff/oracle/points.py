@@ -64,7 +64,7 @@ def pairs(T: int) -> Points:
 
 def consecutive(T: int, count: int = 48) -> Points:
     """Neighbouring levels, on which rounding looks random and a formula does not."""
-    first = max(1, T // 2 - count // 2)
+    first = max(1, T // 8)
     return neighbours(T, range(first, min(T, first + count - 1) + 1))
 
 

@@ -11,7 +11,7 @@ from refdiff.oracle import diagnose, formulas
 from refdiff.oracle.calls import TargetError
 from refdiff.oracle.checks.registry import Finding, check, fail
 from refdiff.oracle.compare import Comparison, compare
-from refdiff.oracle.expected import UNIT, Expected, expected, expected_variance
+from refdiff.oracle.expected import ROUNDOFF, UNIT, Expected, expected, expected_variance
 from refdiff.oracle.points import Points, Tables
 from refdiff.oracle.probe import MODES, Probe
 from refdiff.oracle.report import agreement
@@ -96,7 +96,7 @@ def figures(found: Probe, want: Expected, decided: Comparison) -> dict[str, Any]
     """Error, tolerance and agreement at the worst point."""
     got = float(found.values[decided.row, decided.point])
     wanted = float(want.values[decided.row, decided.point])
-    unit = UNIT["float32"] if decided.precision == "float32" else UNIT["float64"]
+    unit = UNIT["float32"] if decided.precision == "float32" else ROUNDOFF
     digits, ulps = agreement(got, wanted, unit)
     return {
         "error": decided.error,

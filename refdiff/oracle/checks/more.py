@@ -15,7 +15,7 @@ from refdiff.oracle.checks.affine import measured, outcome
 from refdiff.oracle.checks.conduct import answered
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.compare import Comparison, compare
-from refdiff.oracle.expected import UNIT, Expected, expected, expected_variance
+from refdiff.oracle.expected import ROUNDOFF, UNIT, Expected, expected, expected_variance
 from refdiff.oracle.hypotheses import Case
 from refdiff.oracle.points import Points
 from refdiff.oracle.probe import MODES, level, probe
@@ -165,7 +165,7 @@ def posterior_variance(session: Session) -> Finding:
     assert first is not None
     want, decided = first
     got, wanted = float(values[decided.point]), float(want.values[0, decided.point])
-    digits, ulps = agreement(got, wanted, UNIT["float64"])
+    digits, ulps = agreement(got, wanted, ROUNDOFF)
     programs = formulas.variance_programs(session.dialect)
     case = Case("q_posterior.variance", session.dialect, session.declared, points, values[None, :], want, usable, programs)
     diagnosis = diagnose.tiny(case) if decided.systematic else diagnose.budgeted(session, case)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from refdiff.oracle import recognise
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.compare import is_rough
-from refdiff.oracle.expected import UNIT, Expected
+from refdiff.oracle.expected import ROUNDOFF, UNIT, Expected
 from refdiff.oracle.report import agreement
 from refdiff.oracle.session import Session, own_tables
 
@@ -111,7 +111,7 @@ def values(session: Session, port: str) -> Finding:
     fine, coarse = scale.tolerance(UNIT["float64"])[0], scale.tolerance(UNIT["float32"])[0]
     ratio = error / coarse.astype(float)
     worst = int(np.argmax(ratio))
-    digits, ulps = agreement(float(got[worst]), float(want[worst]), UNIT["float64"])
+    digits, ulps = agreement(float(got[worst]), float(want[worst]), ROUNDOFF)
     fields: dict[str, Any] = {
         "error": float(error[worst]),
         "worst": {"t": worst + 1},

@@ -33,6 +33,15 @@ def _in_domain(T: int, n: int, spacing: str, offset: int) -> bool:
     return True
 
 
+def leaves(session: Session, n: int) -> bool:
+    """Whether the declared rule leaves the table for n, so that its end may be clamped."""
+    declared = session.dialect.spacing
+    try:
+        return declared is not None and not subsequence(session.T, n, declared, session.dialect.offset)  # type: ignore[arg-type]
+    except ValueError:
+        return True
+
+
 def lists(session: Session) -> dict[int, Array]:
     """The levels for each number of steps, in our time; a list that cannot be had raises."""
     return session.once("timesteps", lambda: {n: _levels(session, n) for n in counts(session)})  # type: ignore[no-any-return]
@@ -85,7 +94,7 @@ def monotone(session: Session) -> Finding:
     quadratic = session.dialect.spacing == "quadratic"
     for n, levels in taken(session).items():
         steps = np.diff(levels)
-        if (steps < 0).all() or (quadratic and (steps <= 0).all()):
+        if (steps < 0).all() or ((quadratic or leaves(session, n)) and (steps <= 0).all()):
             continue
         worst = {"n": n}
         if (steps > 0).all():
