@@ -19,11 +19,10 @@ def undefined(case: Case) -> Diagnosis | None:
     nan = np.isnan(case.got).any(0) & np.isfinite(case.want.values).all(0) & case.usable
     if not nan.any():
         return None
-    others = case.usable & ~nan
     for family, words, pattern in reasons(case):
         if (pattern[case.usable] == nan[case.usable]).all():
             where = f"answers NaN at {int(nan.sum())} of {int(case.usable.sum())} points"
-            return Diagnosis(family, f"{words}: {where}, the others being {'apart' if others.any() else 'none'}")
+            return Diagnosis(family, f"{words}: {where}")
     return None
 
 
