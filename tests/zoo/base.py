@@ -12,7 +12,7 @@ from torch import Tensor
 from refdiff.oracle import Dialect, Target
 
 # short, so that a hundred samplers can be run step by step
-STEPS = 200
+STEPS = 100
 ZERO_BASED = Dialect(schedule="linear_rescaled", T=STEPS, index_origin=0)
 
 

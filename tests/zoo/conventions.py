@@ -22,7 +22,7 @@ class Convention:
 
 CONVENTIONS: list[Convention] = []
 # most of them on a short chain, so that dozens of samplers can be run step by step
-SHORT = 200
+SHORT = 100
 
 
 def short(**conventions: Any) -> Dialect:
@@ -264,6 +264,14 @@ class OneTime(ShortHo):
     def ddim_invert(self, x_s, s, t, eps):
         low, high = float(self.abar[s]), float(self.abar[t])
         return (high / low) ** 0.5 * (x_s - (1 - low) ** 0.5 * eps) + (1 - high) ** 0.5 * eps
+
+    def loss(self, model, x0, t, noise):
+        return (model(self.q_sample(x0, t, noise), t) - noise).square().flatten(1).mean(-1)
+
+    def vlb_term(self, model, x0, t, noise):
+        x_t = self.q_sample(x0, t, noise)
+        gap = self.q_posterior(x0, x_t, t)[0] - self.mean(x_t, t, model(x_t, t))
+        return (gap.square() / (2 * self.variance(x_t, t))).flatten(1).sum(-1)
 
     def sample(self, model, x_T, steps):
         x, levels = x_T, self.timesteps(steps)
@@ -545,8 +553,9 @@ class LatentDiffusion(Target):
         return self.ac
 
     def timesteps(self, n):
-        kept = np.minimum(np.arange(0, n) * (self.T // n) + 1, self.T - 1)
-        return [*kept[::-1].tolist(), -1]
+        if n == self.T:
+            raise ValueError("with an offset of one there are at most T - 1 steps")
+        return [*(np.arange(0, n) * (self.T // n) + 1)[::-1].tolist(), -1]
 
     def table(self, k, x):
         k = torch.as_tensor(k)
@@ -591,7 +600,9 @@ class LeadingOffset(ErmonCode):
     dialect = short(index_origin=0, spacing="leading", offset=1)
 
     def timesteps(self, n):
-        return [*[min(i * (self.T // n) + 1, self.T - 1) for i in range(n)][::-1], -1]
+        if n == self.T:
+            raise ValueError("with an offset of one there are at most T - 1 steps")
+        return [*[i * (self.T // n) + 1 for i in range(n)][::-1], -1]
 
 
 @convention("lucidrains-ddim")
