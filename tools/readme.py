@@ -9,6 +9,7 @@ A region is ``<!--[name]-->text<!--[/]-->``. Times never go in: they would diffe
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-REGION = re.compile(r"<!--\[(?P<name>[^/\]]+)\]-->(?P<text>.*?)<!--\[/\]-->", re.DOTALL)
+REGION = re.compile(r"<!--\[(?P<name>(?!/\])[^\]]+)\]-->(?P<text>.*?)<!--\[/\]-->", re.DOTALL)
 COMMANDS = re.compile(r"^## Two commands$(.*?)^## ", re.DOTALL | re.MULTILINE)
 FENCE = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -40,9 +41,12 @@ def fill(text: str, generators: dict[str, Callable[[], str]]) -> str:
 
 
 def generate(name: str, generators: dict[str, Callable[[], str]]) -> str:
-    """A region's text: a number by its name, or ``$ command`` with its output."""
+    """A region's text: ``$ command`` and its output, ``file path`` and its content, or a name's value."""
     if name.startswith("$ "):
         return console(name.removeprefix("$ "))
+    if name.startswith("file "):
+        path = name.removeprefix("file ")
+        return f"\n```python\n{(ROOT / path).read_text(encoding='utf-8')}```\n"
     if name not in generators:
         raise ValueError(
             f"README.md has a region {name!r} that nothing generates; known: {sorted(generators)}"
@@ -56,8 +60,9 @@ def console(command: str) -> str:
 
 
 def output(command: str) -> str:
-    """What ``refdiff ...`` prints, run in this process; trailing spaces are removed."""
+    """What ``refdiff ...`` prints at the root, run in this process as on a machine with Coq."""
     import shlex
+    from unittest.mock import patch
 
     from typer.testing import CliRunner
 
@@ -66,13 +71,22 @@ def output(command: str) -> str:
     program, *arguments = shlex.split(command)
     if program != "refdiff":
         raise ValueError(f"the README can only run refdiff, not {program!r}")
-    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
+    with contextlib.chdir(ROOT), patch("derivations.kit.coq.available", lambda: "coqc"):
+        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
     return "".join(line.rstrip() + "\n" for line in result.stdout.splitlines())
 
 
 def numbers() -> dict[str, Callable[[], str]]:
     """The figures of the prose, each counted where it lives."""
-    return {"python": python_version, "formulas": formulas, "decoys": decoys, "golden": golden_cases}
+    return {
+        "python": python_version,
+        "topics": topics,
+        "formulas": formulas,
+        "decoys": decoys,
+        "golden_cases": lambda: golden("cases"),
+        "golden_values": lambda: golden("values"),
+        "dialect": dialect,
+    }
 
 
 def python_version() -> str:
@@ -94,10 +108,37 @@ def decoys() -> str:
     return str(sum(len(formula.decoys) for formula in derivations.registry().values()))
 
 
-def golden_cases() -> str:
+def topics() -> str:
+    import derivations
+
+    return str(len({formula.topic for formula in derivations.registry().values()}))
+
+
+def golden(count: str) -> str:
     from refdiff import golden
 
-    return str(sum(entry["cases"] for entry in golden.list_files()))
+    return str(sum(entry[count] for entry in golden.list_files()))
+
+
+def dialect() -> str:
+    """A table of the conventions, from the class and its docstring."""
+    from dataclasses import fields
+
+    from refdiff.oracle.target import Dialect
+
+    arguments = re.split(r"\n {8}(?=\w)", (Dialect.__doc__ or "").partition("Args:")[2])
+    said = {
+        names: " ".join(text.split()).replace("``", "`")
+        for names, _, text in (part.partition(":") for part in arguments)
+    }
+    default = {field.name: repr(field.default) for field in fields(Dialect)}
+    rows = [
+        (names, ", ".join(f"`{default[n]}`" for n in names.split(", ")), text)
+        for names, text in said.items()
+        if names.strip()
+    ]
+    lines = [f"| `{names}` | {value} | {text} |" for names, value, text in rows]
+    return "\n\n| convention | default | meaning |\n|---|---|---|\n" + "\n".join(lines) + "\n\n"
 
 
 def stale(text: str, generators: dict[str, Callable[[], str]]) -> list[str]:
