@@ -140,8 +140,8 @@ def offered_only(found: Probe) -> Probe:
     kept = np.array([index for index in range(len(found.points)) if index not in declined], dtype=np.int64)
     if not len(kept):
         raise next(iter(declined.values()))
-    columns = ("values", "spread", "offset", "drawn", "argued", "curvature", "clipped")
-    picked = {name: getattr(found, name)[..., kept] for name in columns}
+    columns = ("values", "spread", "offset", "drawn", "argued", "curvature")
+    picked = {name: getattr(found, name)[..., kept] for name in columns} | {"generic": found.generic[kept]}
     errors = {new: found.errors[old] for new, old in enumerate(kept.tolist()) if old in found.errors}
     return replace(found, points=found.points.pick(kept), errors=errors, **picked)
 
