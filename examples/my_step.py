@@ -1,4 +1,4 @@
-"""Somebody's DDPM step, as a target of ``refdiff check``: right in ``MyStep``, with a root too few in ``NoRoot``."""
+"""Somebody's DDPM step as a target: right in ``MyStep``, without its root in ``NoRoot``."""
 
 import torch
 
