@@ -2,8 +2,8 @@
 
     python benchmarks/exact_law.py
 
-The check and the plain run take the same sampler, the same model and the same batch: one row for each of the
-three coordinates of x_T and of every noise, and a few more. It reads the mean and covariance of the output,
+The check and the plain run take the same sampler, the same model and the same batch: one row for each
+coordinate of x_T and of every noise, and a few more. It reads the mean and covariance of the output,
 and the coefficients of all 1000 steps, from that one run.
 """
 
@@ -63,7 +63,7 @@ def time_ratio() -> None:
     perfect, draws = samplers.perfect(session), T - 1
     rows = len(law._basis(draws)) + law.ROWS
     generator = torch.Generator().manual_seed(1)
-    x_T = torch.randn(rows, 3, dtype=torch.float64, generator=generator)
+    x_T = torch.randn(rows, law.D, dtype=torch.float64, generator=generator)
 
     def model(x: Tensor, t: Tensor) -> Tensor:
         return torch.addmm(perfect.offsets[int(t[0])], x, perfect.matrices[int(t[0])])
