@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from flint import arb
@@ -61,39 +62,54 @@ class Margin:
     decoys: Mapping[str, Fraction | None]
 
     def tolerance(self, dtype: str) -> Fraction:
-        """k ulp times condition number, relative to the value."""
+        """k ulp times condition number, relative to the value, as it is stored: two digits, rounded up."""
         ulp = Fraction(2, 2 ** PRECISION[dtype])
-        return max(self.roundings, LEAST_ROUNDINGS) * ulp * max(self.condition, Fraction(1))
+        condition = round_up(max(self.condition, Fraction(1)))
+        return round_up(max(self.roundings, LEAST_ROUNDINGS) * ulp * condition)
 
-    @property
+    @cached_property
     def nearest(self) -> tuple[str, Fraction] | None:
-        """The decoy with the smallest distance, among those that differ."""
+        """The decoy with the smallest distance, among those that differ, as it is stored: rounded down."""
         apart = [(distance, name) for name, distance in self.decoys.items() if distance is not None]
-        return (min(apart)[1], min(apart)[0]) if apart else None
+        if not apart:
+            return None
+        distance, name = min(apart)
+        return name, Fraction(scientific(distance, up=False))
 
     def separates(self, dtype: str) -> bool:
         """Whether the tolerance stays under half the distance to the nearest decoy."""
-        return self.nearest is None or round_up(self.tolerance(dtype)) < self.nearest[1] / 2
+        return self.nearest is None or self.tolerance(dtype) < self.nearest[1] / 2
 
 
 def round_up(number: Fraction, digits: int = 2) -> Fraction:
     """The number with `digits` significant digits, rounded up."""
-    return Fraction(scientific(number, digits))
+    integer, power = _significant(number, digits, up=True)
+    return Fraction(integer * 10**power) if power >= 0 else Fraction(integer, 10**-power)
 
 
 def scientific(number: Fraction, digits: int = 2, up: bool = True) -> str:
     """A non-negative number in scientific notation, rounded up (a bound from above) or down."""
     if number == 0:
         return "0"
-    power = (number.numerator.bit_length() - number.denominator.bit_length()) * 30103 // 100000
-    power += number >= Fraction(10) ** (power + 1)
-    power -= number < Fraction(10) ** power
-    scaled = number / Fraction(10) ** (power - digits + 1)
-    integer = -(-scaled.numerator // scaled.denominator) if up else scaled.numerator // scaled.denominator
-    if integer == 10**digits:
-        integer, power = 10 ** (digits - 1), power + 1
+    integer, power = _significant(number, digits, up)
     text = str(integer)
-    return f"{text[0]}.{text[1:]}e{power}"
+    return f"{text[0]}.{text[1:]}e{power + digits - 1}"
+
+
+def _significant(number: Fraction, digits: int, up: bool) -> tuple[int, int]:
+    """An integer of `digits` digits and a power of ten: their product bounds the number."""
+    if number == 0:
+        return 0, 0
+    bits = number.numerator.bit_length() - number.denominator.bit_length()
+    power = bits * 30103 // 100000 - digits + 1
+    while True:
+        top, bottom = number.numerator * 10 ** max(-power, 0), number.denominator * 10 ** max(power, 0)
+        integer, rest = divmod(top, bottom)
+        if 10 ** (digits - 1) <= integer < 10**digits:
+            break
+        power += 1 if integer >= 10**digits else -1
+    integer += 1 if up and rest else 0
+    return (integer // 10, power + 1) if integer == 10**digits else (integer, power)
 
 
 def output(
