@@ -1,4 +1,5 @@
-"""Calls of a target's methods: a time limit, the target's own arrays, and what the call did besides answering."""
+"""Calls of a target's methods: a time limit, the target's own arrays, and what the call did besides
+answering."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ class TargetError(Exception):
         self.kind, self.family = kind, family
 
 
-class Declined(TargetError):
+class Declined(TargetError):  # noqa: N818  (it is no error)
     """A target answered NotImplemented: it does not offer this call, which is no mistake."""
 
 
@@ -43,7 +44,8 @@ class _OutOfTime(BaseException):
 
 
 def within(seconds: float, function: Callable[[], Any]) -> Any:
-    """The function's value, or TargetError after so many seconds; by alarm in the main thread, else by a thread."""
+    """The function's value, or TargetError after so many seconds; by alarm in the main thread, else by a
+    thread."""
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
         return _with_alarm(seconds, function)
     return _in_thread(seconds, function)
@@ -191,7 +193,9 @@ def numbers(value: Any) -> Numbers:
         except Exception as error:
             raise TargetError("type", f"answered with {type(value).__name__}, not with an array") from error
         if array.dtype.kind not in "fiu":
-            raise TargetError("type", f"answered with {type(value).__name__} of {array.dtype}, not with numbers")
+            raise TargetError(
+                "type", f"answered with {type(value).__name__} of {array.dtype}, not with numbers"
+            )
         dtype, tensor = str(array.dtype), torch.as_tensor(array.astype(np.float64))
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise TargetError("type", f"answered with {dtype}, not with real numbers")

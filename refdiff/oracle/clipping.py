@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdiff.oracle import formulas, points as where
+from refdiff.oracle import formulas
+from refdiff.oracle import points as where
 from refdiff.oracle.probe import Probe, Rows
 from refdiff.oracle.session import Session
 
@@ -55,7 +56,13 @@ def predictions(session: Session, name: str, found: Probe, bound: float) -> list
     for template in CLIPPED[name]:
         clip = "x0 = minimum(maximum(x0, -bound), bound)"
         program = f"{FROM_OUTPUT[kind]}\n{clip}\n{template.replace('{variance}', variance)}"
-        scope: dict[str, Any] = {"__builtins__": {}, **formulas.FUNCTIONS, **scalars, **states, "bound": bound}
+        scope: dict[str, Any] = {
+            "__builtins__": {},
+            **formulas.FUNCTIONS,
+            **scalars,
+            **states,
+            "bound": bound,
+        }
         with np.errstate(all="ignore"):
             exec(formulas.compiled(program), scope)
         shape = (len(found.points), 2, int(np.prod(found.layout)))

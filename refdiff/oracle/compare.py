@@ -79,7 +79,9 @@ def _explaining(error: Array, fine: Array, coarse: Array) -> Array:
     return fine if float(np.median(error / np.maximum(fine, 1e-300))) <= 1 else coarse
 
 
-def _outcome(ok: bool, precision: str | None, error: Array, tolerance: Array, systematic: bool = False) -> Comparison:
+def _outcome(
+    ok: bool, precision: str | None, error: Array, tolerance: Array, systematic: bool = False
+) -> Comparison:
     ratio = error / np.maximum(tolerance, np.finfo(float).tiny)
     row, point = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
     wrong = ratio > 1
@@ -90,8 +92,8 @@ def _outcome(ok: bool, precision: str | None, error: Array, tolerance: Array, sy
         int(point),
         float(error[row, point]),
         float(tolerance[row, point]),
-        wrong.any(0),
-        wrong.any(1),
+        np.asarray(wrong.any(0)),
+        np.asarray(wrong.any(1)),
         systematic,
     )
 

@@ -1,4 +1,5 @@
-"""Which mistake measured coefficients are: the simplest hypothesis that fits every point, or what can be said without."""
+"""Which mistake measured coefficients are: the simplest hypothesis that fits every point, or what can be
+said without."""
 
 from __future__ import annotations
 
@@ -51,11 +52,14 @@ def budgeted(session: Session, case: Case) -> Diagnosis:
 def case_of(session: Session, name: str, found: Probe, want: Expected) -> Case:
     """What was measured, as a case."""
     programs = formulas.programs(formulas.PORTS[name], session.dialect)
-    return Case(name, session.dialect, session.declared, found.points, found.values, want, found.answered, programs)
+    return Case(
+        name, session.dialect, session.declared, found.points, found.values, want, found.answered, programs
+    )
 
 
 def explain(case: Case, seconds: float = BUDGET) -> Diagnosis:
-    """The simplest hypothesis that fits all points, else one for each coefficient, else the shape of the ratio."""
+    """The simplest hypothesis that fits all points, else one for each coefficient, else the shape of the
+    ratio."""
     first = undefined(case) or only_noise_at_data(case) or noise_missing(case) or in_half(case)
     if first is not None:
         return first
@@ -100,7 +104,9 @@ def fitting(case: Case, candidates: Iterable[Hypothesis], rows: Array | None = N
 
 def said(case: Case, best: Hypothesis) -> Diagnosis:
     """A hypothesis that fits, as a diagnosis."""
-    return Diagnosis(best.family, best.message, best.formula, best.dialect, digits(case, best.values), best.also)
+    return Diagnosis(
+        best.family, best.message, best.formula, best.dialect, digits(case, best.values), best.also
+    )
 
 
 def digits(case: Case, values: Array) -> float:
@@ -114,7 +120,7 @@ def digits(case: Case, values: Array) -> float:
 
 def wrong_rows(case: Case) -> Array:
     """Which coefficients are wrong somewhere."""
-    return case.ratios(case.want.values.astype(float), UNIT["float32"]).max(1) > 1
+    return np.asarray(case.ratios(case.want.values.astype(float), UNIT["float32"]).max(1) > 1)
 
 
 def row_by_row(case: Case, singles: list[Hypothesis]) -> Diagnosis | None:
@@ -135,12 +141,19 @@ def row_by_row(case: Case, singles: list[Hypothesis]) -> Diagnosis | None:
 
 def symbol(state: str) -> str:
     """A state's name in the paper."""
-    return {"x": "x_t", "x0": "x_0", "e": "the model output", "z": "the noise", "g": "the gradient", "one": "1"}[state]
+    return {
+        "x": "x_t",
+        "x0": "x_0",
+        "e": "the model output",
+        "z": "the noise",
+        "g": "the gradient",
+        "one": "1",
+    }[state]
 
 
 def promising(case: Case, singles: list[Hypothesis]) -> list[Hypothesis]:
     """The mutants that explain most."""
-    scored = []
+    scored: list[tuple[int, int, int, Hypothesis]] = []
     seen: set[bytes] = set()
     for single in singles:
         if isinstance(single.source, str):
@@ -164,7 +177,9 @@ def only_noise_at_data(case: Case) -> Diagnosis | None:
     if not wrong[row][at_data].any() or wrong[:, ~at_data].any() or np.delete(wrong, row, 0).any():
         return None
     size = float(np.nanmax(np.abs(case.got[row][at_data])))
-    return Diagnosis("noise-at-t0", f"noise is added in the step that ends at data (coefficient {size:.3g}, wanted 0)")
+    return Diagnosis(
+        "noise-at-t0", f"noise is added in the step that ends at data (coefficient {size:.3g}, wanted 0)"
+    )
 
 
 def noise_missing(case: Case) -> Diagnosis | None:
@@ -179,7 +194,9 @@ def noise_missing(case: Case) -> Diagnosis | None:
     if wrong[row][noisy].all():
         return Diagnosis("noise-at-t0", "no noise is added at any step", also=("variance",))
     levels = ", ".join(str(t) for t in sorted({int(t) for t in case.points.t[wrong[row]]}))
-    return Diagnosis("noise-at-t0", f"no noise is added at t = {levels}: it is masked too early", also=("index",))
+    return Diagnosis(
+        "noise-at-t0", f"no noise is added at t = {levels}: it is masked too early", also=("index",)
+    )
 
 
 def in_half(case: Case) -> Diagnosis | None:
@@ -189,7 +206,9 @@ def in_half(case: Case) -> Diagnosis | None:
     for name in ("bfloat16", "float16"):
         kind = getattr(torch, name)
         if len(values) >= 8 and float((values.to(kind).double() == values).double().mean()) > 0.9:
-            return Diagnosis("precision", f"every coefficient is a {name} number: the step is computed in {name}")
+            return Diagnosis(
+                "precision", f"every coefficient is a {name} number: the step is computed in {name}"
+            )
     return None
 
 
@@ -316,7 +335,11 @@ def raised(session: Session, name: str, found: Probe, want: Expected, error: Tar
 
 def not_affine(session: Session, name: str, found: Probe, index: int, tolerance: float) -> Finding:
     """An answer that is not affine in its arguments: clipped, or rounded, or something else."""
-    fields = {"worst": found.points.describe(index), "error": float(found.curvature[index]), "tolerance": tolerance}
+    fields = {
+        "worst": found.points.describe(index),
+        "error": float(found.curvature[index]),
+        "tolerance": tolerance,
+    }
     message = "large states do not get what small ones get: not affine"
     for bound in clipping.BOUNDS:
         if clipping.fits(session, name, found, bound):

@@ -13,7 +13,8 @@ from refdiff.oracle.points import Points, Tables, scalars
 from refdiff.oracle.target import Dialect
 
 Array = NDArray[Any]
-# double precision, with the eight bits that tables lose when they are made by cancelling formulas (1 - f(t) / f(t-1))
+# double precision, with the eight bits that tables lose when they are made by cancelling formulas (1 -
+# f(t) / f(t-1))
 UNIT = {"float64": 2.0**-45, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 ROUNDOFF = 2.0**-53
 ROUNDINGS = 16.0
@@ -27,7 +28,8 @@ class Expected:
     Args:
         states: names of the rows.
         values: the coefficients.
-        local: sum of the terms' sizes and of the changes with relative changes of the tables: one unit roundoff in the
+        local: sum of the terms' sizes and of the changes with relative changes of the tables: one unit
+            roundoff in the
             tables and in the arithmetic changes a coefficient by this many units.
         grown: the same where the error of a running product has grown with its length.
         tables: the part of ``local`` that comes from the tables.
@@ -46,7 +48,9 @@ class Expected:
     def pick(self, index: Any) -> Expected:
         """Some of the points."""
         tables = None if self.tables is None else self.tables[:, index]
-        return Expected(self.states, self.values[:, index], self.local[:, index], self.grown[:, index], tables)
+        return Expected(
+            self.states, self.values[:, index], self.local[:, index], self.grown[:, index], tables
+        )
 
 
 def expected(port: formulas.Port, dialect: Dialect, table: Tables, points: Points) -> Expected:
@@ -78,7 +82,13 @@ def evaluated(
     by_step = _change(at, codes[0], "nudge_step")
     by_s = _change(at, codes[0], "nudge_s")
     by_tables = [_table_changes(code, states, dialect, table, points) for code in codes]
-    size = np.max([_term_sizes(code, states, dialect, table, points) + part for code, part in zip(codes, by_tables, strict=True)], axis=0)
+    size = np.max(
+        [
+            _term_sizes(code, states, dialect, table, points) + part
+            for code, part in zip(codes, by_tables, strict=True)
+        ],
+        axis=0,
+    )
     step = (points.t - points.s).astype(float)
     return Expected(states, values, size, 2 * (by_step * step + by_s * points.s), by_tables[0])
 
@@ -102,7 +112,9 @@ def _change_of(name: str, code: Any, given: dict[str, Array], states: tuple[str,
     return finite
 
 
-def _table_changes(code: Any, states: tuple[str, ...], dialect: Dialect, table: Tables, points: Points) -> Array:
+def _table_changes(
+    code: Any, states: tuple[str, ...], dialect: Dialect, table: Tables, points: Points
+) -> Array:
     """What rounding of each table changes: relative condition, times the value."""
     first = dialect.alpha_bar_0 == "first"
     given = scalars(table, points, first=first)

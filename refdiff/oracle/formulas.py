@@ -1,7 +1,9 @@
 """The formulas of each port as small programs, from which measured coefficients are explained.
 
-A program is a few assignments in which the states are linear and the rest are scalars of the levels. It is written
-in more than one way where people write it in more than one way: a mistake has a place in one of them. The values that
+A program is a few assignments in which the states are linear and the rest are scalars of the levels. It is
+written
+in more than one way where people write it in more than one way: a mistake has a place in one of them. The
+values that
 decide a check come from the reference; a test holds the two together.
 """
 
@@ -131,7 +133,8 @@ PORTS: dict[str, Port] = {
             (
                 f"{_X0}\n{_SIGMA}\n{_DIRECTION}",
                 f"{_X0}\n{_SIGMA}\ne = (x - sqrt(abar_t)*x0)/sqrt(1 - abar_t)\n{_DIRECTION}",
-                f"{_X0}\nvariance = (1 - abar_s)/(1 - abar_t)*(1 - abar_t/abar_s)\nsigma = eta*sqrt(variance)\n{_DIRECTION}",
+                f"{_X0}\nvariance = (1 - abar_s)/(1 - abar_t)*(1 - abar_t/abar_s)\n"
+                f"sigma = eta*sqrt(variance)\n{_DIRECTION}",
             ),
             scalars=("eta",),
             noise="noise",
@@ -161,7 +164,9 @@ PORTS: dict[str, Port] = {
 }
 
 # an ancestral step between any two levels, as ``sample`` makes it
-_STRIDED_X0_MEAN = "mean = sqrt(abar_s)*beta_step/(1 - abar_t)*x0 + sqrt(alpha_step)*(1 - abar_s)/(1 - abar_t)*x"
+_STRIDED_X0_MEAN = (
+    "mean = sqrt(abar_s)*beta_step/(1 - abar_t)*x0 + sqrt(alpha_step)*(1 - abar_s)/(1 - abar_t)*x"
+)
 _STRIDED_EPS_MEAN = "mean = (x - beta_step/sqrt(1 - abar_t)*e)/sqrt(alpha_step)"
 _STRIDED_VARIANCE = {
     "beta_tilde": "variance = beta_step*(1 - abar_s)/(1 - abar_t)",
@@ -189,25 +194,80 @@ PORTS_AND_SAMPLERS = PORTS | {"ddpm": SAMPLERS["ddpm"]}
 CONFUSED: dict[str, tuple[tuple[str, str, str], ...]] = {
     "guided_mean": (
         ("guidance", "the gradient is ignored", f"{_EPS_MEAN}\nout = mean"),
-        ("guidance", "the scale multiplies x_0, not the gradient", f"{_X0}\nx0 = scale*x0\n{_POSTERIOR}\nVARIANCE\nout = mean + variance*g"),
-        ("guidance", "the scale multiplies the mean, not the gradient", f"{_EPS_MEAN}\nVARIANCE\nout = scale*mean + variance*g"),
-        ("guidance", "the scale multiplies eps, not the gradient", f"e = scale*e\n{_EPS_MEAN}\nVARIANCE\nout = mean + variance*g"),
-        ("guidance", "the gradient goes into eps, as for DDIM: eps - sqrt(1 - abar_t) scale grad", f"e = e - sqrt(1 - abar_t)*scale*g\n{_EPS_MEAN}\nout = mean"),
-        ("guidance", "the gradient goes into eps without its factor", f"e = e - scale*g\n{_EPS_MEAN}\nout = mean"),
-        ("guidance", "the gradient goes into x_t before the step", f"VARIANCE\nx = x + scale*variance*g\n{_EPS_MEAN}\nout = mean"),
-        ("guidance", "the gradient is scaled by the root of beta_t", f"{_EPS_MEAN}\nout = mean + scale*sqrt(beta_t)*g"),
+        (
+            "guidance",
+            "the scale multiplies x_0, not the gradient",
+            f"{_X0}\nx0 = scale*x0\n{_POSTERIOR}\nVARIANCE\nout = mean + variance*g",
+        ),
+        (
+            "guidance",
+            "the scale multiplies the mean, not the gradient",
+            f"{_EPS_MEAN}\nVARIANCE\nout = scale*mean + variance*g",
+        ),
+        (
+            "guidance",
+            "the scale multiplies eps, not the gradient",
+            f"e = scale*e\n{_EPS_MEAN}\nVARIANCE\nout = mean + variance*g",
+        ),
+        (
+            "guidance",
+            "the gradient goes into eps, as for DDIM: eps - sqrt(1 - abar_t) scale grad",
+            f"e = e - sqrt(1 - abar_t)*scale*g\n{_EPS_MEAN}\nout = mean",
+        ),
+        (
+            "guidance",
+            "the gradient goes into eps without its factor",
+            f"e = e - scale*g\n{_EPS_MEAN}\nout = mean",
+        ),
+        (
+            "guidance",
+            "the gradient goes into x_t before the step",
+            f"VARIANCE\nx = x + scale*variance*g\n{_EPS_MEAN}\nout = mean",
+        ),
+        (
+            "guidance",
+            "the gradient is scaled by the root of beta_t",
+            f"{_EPS_MEAN}\nout = mean + scale*sqrt(beta_t)*g",
+        ),
         ("guidance", "the gradient is scaled by beta_t", f"{_EPS_MEAN}\nout = mean + scale*beta_t*g"),
-        ("guidance", "the gradient is scaled by 1 - abar_t", f"{_EPS_MEAN}\nout = mean + scale*(1 - abar_t)*g"),
-        ("guidance", "the gradient is scaled by sqrt(1 - abar_t)", f"{_EPS_MEAN}\nout = mean + scale*sqrt(1 - abar_t)*g"),
+        (
+            "guidance",
+            "the gradient is scaled by 1 - abar_t",
+            f"{_EPS_MEAN}\nout = mean + scale*(1 - abar_t)*g",
+        ),
+        (
+            "guidance",
+            "the gradient is scaled by sqrt(1 - abar_t)",
+            f"{_EPS_MEAN}\nout = mean + scale*sqrt(1 - abar_t)*g",
+        ),
         ("sign", "the gradient has the wrong sign", f"{_EPS_MEAN}\nVARIANCE\nout = mean - scale*variance*g"),
-        ("variance", "the gradient is scaled by exp of half the standard deviation: a std taken for a log-variance",
-         f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*sqrt(variance))*g"),
-        ("variance", "the gradient is scaled by exp of half the variance", f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*variance)*g"),
+        (
+            "variance",
+            "the gradient is scaled by exp of half the standard deviation: a std taken for a log-variance",
+            f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*sqrt(variance))*g",
+        ),
+        (
+            "variance",
+            "the gradient is scaled by exp of half the variance",
+            f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*variance)*g",
+        ),
     ),
     "ddim_step": (
-        ("variance", "the direction's coefficient is sigma, as the noise's", f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sigma*e + sigma*z"),
-        ("variance", "the direction's coefficient leaves sigma out", f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s)*e + sigma*z"),
-        ("parameterization", "x_0 stands for eps in the direction", f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s - sigma**2)*x0 + sigma*z"),
+        (
+            "variance",
+            "the direction's coefficient is sigma, as the noise's",
+            f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sigma*e + sigma*z",
+        ),
+        (
+            "variance",
+            "the direction's coefficient leaves sigma out",
+            f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s)*e + sigma*z",
+        ),
+        (
+            "parameterization",
+            "x_0 stands for eps in the direction",
+            f"{_X0}\n{_SIGMA}\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s - sigma**2)*x0 + sigma*z",
+        ),
         ("parameterization", "x_0 is x_t", f"{_SIGMA}\nx0 = x\n{_DIRECTION}"),
     ),
 }
@@ -236,7 +296,11 @@ def adapted(program: str, port: Port, dialect: Dialect) -> str:
     if dialect.space == "ve":
         for name, level in levels.items():
             # a gradient grows where the space shrinks
-            lines.append(f"{name} = {name}/sqrt(abar_{level})" if name == "g" else f"{name} = {name}*sqrt(abar_{level})")
+            lines.append(
+                f"{name} = {name}/sqrt(abar_{level})"
+                if name == "g"
+                else f"{name} = {name}*sqrt(abar_{level})"
+            )
     if port.name in _TAKES_MODEL_OUTPUT and dialect.parameterization != "eps":
         lines.append(_FROM_MODEL[dialect.parameterization].replace("abar_T", f"abar_{levels['x']}"))
     if dialect.eta == "eta_squared" and "eta" in port.scalars:
@@ -266,7 +330,7 @@ def compiled(program: str) -> CodeType:
     return compile(program, "<formula>", "exec")
 
 
-def run(code: CodeType, scalars: Mapping[str, Array], states: tuple[str, ...]) -> Array:
+def run(code: CodeType, scalars: Mapping[str, Any], states: tuple[str, ...]) -> Array:
     """The coefficients of every state, shape (states, points): states are basis vectors."""
     scope: dict[str, Any] = {"__builtins__": {}, **FUNCTIONS, **scalars}
     for index, name in enumerate(states):

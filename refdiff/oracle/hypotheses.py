@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import CodeType
@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from refdiff import schedule as schedules
-from refdiff.oracle import formulas, points as where
+from refdiff.oracle import formulas
+from refdiff.oracle import points as where
 from refdiff.oracle.expected import Expected
 from refdiff.oracle.mutate import Mutant, mutants, pretty
 from refdiff.oracle.points import Points, Tables
@@ -55,7 +56,8 @@ class Case:
         return (self.want.local + self.want.grown).astype(float)
 
     def ratios(self, values: Array, unit: float) -> Array:
-        """Error of a hypothesis in units of what rounding explains, (states, P); inf where only one is finite."""
+        """Error of a hypothesis in units of what rounding explains, (states, P); inf where only one is
+        finite."""
         with np.errstate(all="ignore"):
             ratio = np.abs(self.got - values) / (16 * unit * (self.scale + np.abs(values) + 1e-300))
         both = ~np.isfinite(self.got) & ~np.isfinite(values)
@@ -89,7 +91,7 @@ class Hypothesis:
         return None if program is None else pretty(program.replace("\n", "; "))
 
 
-def evaluate(code: CodeType, env: dict[str, Array], states: tuple[str, ...]) -> Array:
+def evaluate(code: CodeType, env: Mapping[str, Any], states: tuple[str, ...]) -> Array:
     """The coefficients of a program, float64."""
     try:
         return formulas.run(code, env, states).astype(float)
@@ -98,7 +100,9 @@ def evaluate(code: CodeType, env: dict[str, Array], states: tuple[str, ...]) -> 
         return np.full((len(states), count), np.nan)
 
 
-def environment(case: Case, table: Tables | None = None, points: Points | None = None, first: bool | None = None) -> dict[str, Array]:
+def environment(
+    case: Case, table: Tables | None = None, points: Points | None = None, first: bool | None = None
+) -> dict[str, Array]:
     """The symbols at the points, those of mistakes included, float64."""
     table, points = table or case.table, points or case.points
     first = case.dialect.alpha_bar_0 == "first" if first is None else first
@@ -142,7 +146,10 @@ _CONVENTIONS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"variance": "beta_tilde"}, "the step's variance is beta_tilde_t"),
     ({"eta": "eta_squared"}, "the argument eta is eta²"),
     ({"eta": "eta"}, "the argument eta is eta, not its square"),
-    ({"alpha_bar_0": "first"}, "alpha_bar_1 stands for alpha_bar_0 where a step ends at data, so that its noise stays"),
+    (
+        {"alpha_bar_0": "first"},
+        "alpha_bar_1 stands for alpha_bar_0 where a step ends at data, so that its noise stays",
+    ),
     ({"alpha_bar_0": "one"}, "alpha_bar_0 = 1"),
     ({"parameterization": "x_0"}, "the model output is read as x_0"),
     ({"parameterization": "v"}, "the model output is read as v"),
@@ -170,8 +177,19 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
     for dt in (-1, 0, 1):
         for ds in (-1, 0, 1):
             if (dt, ds) != (0, 0):
-                moves.append(("index", f"matches level {_plus('t', dt)} for t and {_plus('s', ds)} for s", t + dt, s + ds))
-    two = formulas.PORTS_AND_SAMPLERS[case.port].two_levels if case.port in formulas.PORTS_AND_SAMPLERS else False
+                moves.append(
+                    (
+                        "index",
+                        f"matches level {_plus('t', dt)} for t and {_plus('s', ds)} for s",
+                        t + dt,
+                        s + ds,
+                    )
+                )
+    two = (
+        formulas.PORTS_AND_SAMPLERS[case.port].two_levels
+        if case.port in formulas.PORTS_AND_SAMPLERS
+        else False
+    )
     if two:
         stride = np.maximum(t - s, 1)
         moves += [
@@ -187,7 +205,12 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
         by_stride = np.maximum(t - T // case.steps, 0)
         moves += [
             ("index", "the previous level is taken by stride, t - T // n, not from the list", t, by_stride),
-            ("index", "the previous level is taken by stride, and is not data where it is below 1", t, np.maximum(by_stride, 1)),
+            (
+                "index",
+                "the previous level is taken by stride, and is not data where it is below 1",
+                t,
+                np.maximum(by_stride, 1),
+            ),
         ]
     for kind in (torch.bfloat16, torch.float16):
         rounded = torch.as_tensor(t).to(kind).long().numpy()
@@ -195,10 +218,21 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
         zero = torch.as_tensor(t - 1).to(kind).long().numpy() + 1
         zero_s = np.where(s > 0, torch.as_tensor(s - 1).to(kind).long().numpy() + 1, 0)
         name = str(kind).removeprefix("torch.")
-        moves.append(("precision", f"levels are rounded to {name}", np.minimum(rounded, T), np.minimum(below, T)))
-        moves.append(("precision", f"0-based levels are rounded to {name}", np.minimum(zero, T), np.minimum(zero_s, T)))
+        moves.append(
+            ("precision", f"levels are rounded to {name}", np.minimum(rounded, T), np.minimum(below, T))
+        )
+        moves.append(
+            ("precision", f"0-based levels are rounded to {name}", np.minimum(zero, T), np.minimum(zero_s, T))
+        )
         if not two:
-            moves.append(("precision", f"0-based levels are rounded to {name}", np.minimum(zero, T), np.minimum(zero, T) - 1))
+            moves.append(
+                (
+                    "precision",
+                    f"0-based levels are rounded to {name}",
+                    np.minimum(zero, T),
+                    np.minimum(zero, T) - 1,
+                )
+            )
     moves += [
         ("index", "matches the reversed level T + 1 - t: a table in descending order", T + 1 - t, T + 1 - s),
         ("index", "matches the reversed level T - t: a table in descending order", T - t, T - s),
@@ -217,8 +251,18 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
             code = formulas.compiled(program)
             formula = program
             yield Hypothesis(family, words, evaluate(code, env, case.want.states), 1, formula)
-            yield Hypothesis(family, f"{words} (clamped to the table)", evaluate(code, at_edges, case.want.states), 1, formula)
-        kept = Points(np.where(t == 0, 0, np.clip(new_t, 0, T)), np.where(s == 0, 0, np.clip(new_s, 0, T)), case.points.scalars)
+            yield Hypothesis(
+                family,
+                f"{words} (clamped to the table)",
+                evaluate(code, at_edges, case.want.states),
+                1,
+                formula,
+            )
+        kept = Points(
+            np.where(t == 0, 0, np.clip(new_t, 0, T)),
+            np.where(s == 0, 0, np.clip(new_s, 0, T)),
+            case.points.scalars,
+        )
         at_data = environment(case, points=kept) | {"last": env["last"]}
         values = evaluate(formulas.compiled(case.programs[0]), at_data, case.want.states)
         yield Hypothesis(family, f"{words} (except at data)", values, 1, case.programs[0])
@@ -235,9 +279,14 @@ def _one_table_shifted(case: Case) -> Iterator[Hypothesis]:
         for low in (0, 1):
             near = Points(np.clip(t + shift, low, T), np.clip(s + shift, low, T), case.points.scalars)
             other = environment(case, points=near)
-            for words, names in (("beta_t and alpha_t", ("beta_t", "alpha_t")), ("alpha_bar_t", ("abar_t",)), ("alpha_bar_s", ("abar_s",))):
+            for words, names in (
+                ("beta_t and alpha_t", ("beta_t", "alpha_t")),
+                ("alpha_bar_t", ("abar_t",)),
+                ("alpha_bar_s", ("abar_s",)),
+            ):
                 env = plain | {name: other[name] for name in names}
-                text = f"{words} {'is' if len(names) == 1 else 'are'} read one level {'late' if shift > 0 else 'early'}"
+                verb, side = "is" if len(names) == 1 else "are", "late" if shift > 0 else "early"
+                text = f"{words} {verb} read one level {side}"
                 for program in case.programs:
                     values = evaluate(formulas.compiled(program), env, case.want.states)
                     yield Hypothesis("index", text, values, 1, program, also=("variance",))
@@ -249,7 +298,9 @@ def named(case: Case) -> Iterator[Hypothesis]:
     port = formulas.PORTS_AND_SAMPLERS.get(case.port)
     for family, words, program in formulas.CONFUSED.get(case.port, ()):
         adapted = program if port is None else formulas.adapted(program, port, case.dialect)
-        yield Hypothesis(family, words, evaluate(formulas.compiled(adapted), env, case.want.states), 1, adapted)
+        yield Hypothesis(
+            family, words, evaluate(formulas.compiled(adapted), env, case.want.states), 1, adapted
+        )
 
 
 def _plus(name: str, change: int) -> str:
@@ -262,14 +313,31 @@ def _wrapped(case: Case) -> Iterator[Hypothesis]:
     plain = environment(case)
     last = float(np.exp(case.table.log_abar[-1]))
     choices = (
-        ("index", "a step to data reads alpha_bar[-1] = alpha_bar_T: a negative index wraps around", last, ("noise-at-t0",)),
-        ("index", "a step to data reads alpha_bar_1: its level is not data", float(np.exp(case.table.log_abar[1])), ("noise-at-t0",)),
+        (
+            "index",
+            "a step to data reads alpha_bar[-1] = alpha_bar_T: a negative index wraps around",
+            last,
+            ("noise-at-t0",),
+        ),
+        (
+            "index",
+            "a step to data reads alpha_bar_1: its level is not data",
+            float(np.exp(case.table.log_abar[1])),
+            ("noise-at-t0",),
+        ),
         ("index", "a step to data reads alpha_bar = 0", 0.0, ("noise-at-t0",)),
     )
     for family, words, value, also in choices:
         env = plain | {"abar_s": np.where(at_data, value, plain["abar_s"])}
         for program in case.programs:
-            yield Hypothesis(family, words, evaluate(formulas.compiled(program), env, case.want.states), 1, program, also=also)
+            yield Hypothesis(
+                family,
+                words,
+                evaluate(formulas.compiled(program), env, case.want.states),
+                1,
+                program,
+                also=also,
+            )
 
 
 def other_tables(case: Case) -> Iterator[Hypothesis]:
@@ -291,7 +359,12 @@ def _tables_of_steps(case: Case) -> Iterator[tuple[str, str, Tables, tuple[str, 
         visited = np.unique(np.append(case.points.t, case.points.s))
         if len(visited) == case.steps + 1:
             log_abar[visited] = short.log_abar
-            yield "schedule", f"the {name} schedule is made with T = {case.steps}, the number of sampling steps", Tables(log_abar, case.table.beta), ("index",)
+            yield (
+                "schedule",
+                f"the {name} schedule is made with T = {case.steps}, the number of sampling steps",
+                Tables(log_abar, case.table.beta),
+                ("index",),
+            )
 
 
 def _made_of_steps(case: Case) -> Iterator[tuple[str, Callable[[int], schedules.Schedule]]]:
@@ -311,10 +384,18 @@ def tables_by_mistake(case: Case) -> Iterator[tuple[str, str, Tables, tuple[str,
         for words, low in (
             (f"alpha_bar is rounded to {name}", torch.as_tensor(abar).to(kind).double().numpy()),
             (f"beta is rounded to {name}", np.cumprod(1 - torch.as_tensor(beta).to(kind).double().numpy())),
-            (f"alpha_bar is a product in {name}", torch.cumprod(1 - torch.as_tensor(beta).to(kind), 0).double().numpy()),
+            (
+                f"alpha_bar is a product in {name}",
+                torch.cumprod(1 - torch.as_tensor(beta).to(kind), 0).double().numpy(),
+            ),
         ):
             yield "precision", words, _from_abar(low), ()
-    yield "schedule", "alpha_bar = exp(-sum of beta), the continuous limit of the product", _from_abar(np.exp(-np.cumsum(beta))), ()
+    yield (
+        "schedule",
+        "alpha_bar = exp(-sum of beta), the continuous limit of the product",
+        _from_abar(np.exp(-np.cumsum(beta))),
+        (),
+    )
     yield "schedule", "alpha_bar = 1 - sum of beta", _from_abar(1 - np.cumsum(beta)), ()
     yield "sqrt", "the root of alpha_bar stands for alpha_bar", _from_abar(np.sqrt(abar)), ("schedule",)
     yield "sqrt", "the square of alpha_bar stands for alpha_bar", _from_abar(abar**2), ("schedule",)
@@ -324,7 +405,12 @@ def tables_by_mistake(case: Case) -> Iterator[tuple[str, str, Tables, tuple[str,
         yield from _tables_of_steps(case)
     for name, make in schedules.SCHEDULES.items():
         try:
-            yield "schedule", f"the schedule {name} instead of the declared one", where.tables(make(table.T)), ()
+            yield (
+                "schedule",
+                f"the schedule {name} instead of the declared one",
+                where.tables(make(table.T)),
+                (),
+            )
         except ValueError:
             continue
 
@@ -343,7 +429,7 @@ def mutated(case: Case) -> Iterator[Hypothesis]:
 
 
 def _mutated(case: Case, program: str, env: dict[str, Array], rank: int) -> Iterator[Hypothesis]:
-    floor = env | {"sqrt": _root_of_nonnegative}
+    floor: dict[str, Any] = env | {"sqrt": _root_of_nonnegative}
     for mutant in mutants(program):
         values = evaluate(mutant.code, env, case.want.states)
         yield Hypothesis(mutant.family, mutant, values, rank + mutant.rank, also=mutant.also)

@@ -1,4 +1,5 @@
-"""A grammar of mistakes over the programs of ``formulas``: each rule rewrites one place, as people do by mistake."""
+"""A grammar of mistakes over the programs of ``formulas``: each rule rewrites one place, as people do by
+mistake."""
 
 from __future__ import annotations
 
@@ -25,8 +26,12 @@ _CONFUSED: dict[str, tuple[tuple[str, str], ...]] = {
         ("abar_T", "index"),
     ),
     "alpha_t": (
-        ("abar_t", "index"), ("abar_s", "index"), ("alpha_s", "index"), ("beta_t", "variance"), ("alpha_next", "index"),
-    ),  # fmt: skip
+        ("abar_t", "index"),
+        ("abar_s", "index"),
+        ("alpha_s", "index"),
+        ("beta_t", "variance"),
+        ("alpha_next", "index"),
+    ),
     "beta_t": (
         *((name, "index") for name in _BETAS if name != "beta_t"),
         ("alpha_t", "variance"),
@@ -35,8 +40,11 @@ _CONFUSED: dict[str, tuple[tuple[str, str], ...]] = {
     "alpha_step": (("alpha_t", "index"), ("abar_t", "index"), ("beta_step", "variance")),
     "beta_step": (("beta_t", "index"), ("alpha_step", "variance"), ("beta_s", "index")),
     "variance": (
-        ("beta_t", "variance"), ("beta_tilde", "variance"), ("beta_s", "variance"), ("beta_next", "variance"),
-    ),  # fmt: skip
+        ("beta_t", "variance"),
+        ("beta_tilde", "variance"),
+        ("beta_s", "variance"),
+        ("beta_next", "variance"),
+    ),
 }
 _STATES = ("x", "x0", "e", "z", "g")
 
@@ -124,20 +132,30 @@ def _mutants(program: str) -> Iterator[Mutant]:
 
 
 _VARIANCES = (
-    "1 - abar_t", "1 - abar_s", "beta_t", "beta_s", "beta_tilde", "1 - abar_t/abar_s", "(1 - abar_s)/(1 - abar_t)",
-    "(1 - abar_t)/(1 - abar_s)*beta_t", "1 - alpha_t", "alpha_t", "abar_t", "one", "beta_t*(1 - abar_s)", "beta_low",
-    "(1 - abar_s)/(1 - abar_t)*beta_t", "1/abar_t - 1", "1/abar_s - 1",
+    "1 - abar_t", "1 - abar_s", "beta_t", "beta_s", "beta_tilde", "1 - abar_t/abar_s", "one", "alpha_t",
+    "abar_t", "(1 - abar_s)/(1 - abar_t)", "(1 - abar_t)/(1 - abar_s)*beta_t", "1 - alpha_t",
+    "beta_t*(1 - abar_s)", "beta_low", "(1 - abar_s)/(1 - abar_t)*beta_t", "1/abar_t - 1", "1/abar_s - 1",
 )  # fmt: skip
 
 
 def _replaced(target: str, value: ast.expr) -> Iterator[Variant]:
     """Another quantity altogether in place of a variance."""
     right = ast.unparse(value)
-    of_itself = tuple(form.format(right) for form in ("exp({})", "exp(0.5*({}))", "exp(0.5*sqrt({}))", "log({})", "sqrt({})"))
-    raw = ("f*beta_t + (1 - f)*beta_low", "exp(f*log(beta_step) + (1 - f)*log(beta_low))", "beta_t**f*beta_low**(1 - f)", "f")
+    of_itself = tuple(
+        form.format(right)
+        for form in ("exp({})", "exp(0.5*({}))", "exp(0.5*sqrt({}))", "log({})", "sqrt({})")
+    )
+    raw = (
+        "f*beta_t + (1 - f)*beta_low",
+        "exp(f*log(beta_step) + (1 - f)*log(beta_low))",
+        "beta_t**f*beta_low**(1 - f)",
+        "f",
+    )
     others = (*_VARIANCES, *of_itself, *(raw if "f" in _names(value) else ()))
     for text in others if target in ("variance", "sigma") else ():
-        forms = (text,) if target == "variance" else (f"eta*sqrt({text})", f"eta*({text})", f"sqrt(eta*({text}))")
+        forms = (
+            (text,) if target == "variance" else (f"eta*sqrt({text})", f"eta*({text})", f"sqrt(eta*({text}))")
+        )
         for form in forms:
             new = ast.parse(form, mode="eval").body
             yield "variance", "another variance" if target == "variance" else "another σ", new, 1, value, new
@@ -164,14 +182,18 @@ def _module(body: list[ast.stmt]) -> ast.Module:
 
 def _renamed(tree: ast.Module) -> Iterator[Mutant]:
     """One symbol taken for another wherever it stands."""
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    used = {
+        node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
     for old, choices in _CONFUSED.items():
         if old not in used or old == "variance":
             continue
         for new, family in choices:
             renamed = _Rename(old, new).visit(ast.parse(ast.unparse(tree)))
             also = ("schedule", "variance") if family == "index" else ("index",)
-            yield Mutant(family, f"{pretty(new)} where {pretty(old)} belongs", _module(renamed.body), 1, also=also)
+            yield Mutant(
+                family, f"{pretty(new)} where {pretty(old)} belongs", _module(renamed.body), 1, also=also
+            )
 
 
 class _Rename(ast.NodeTransformer):
@@ -210,7 +232,9 @@ def _with(node: ast.expr, field: str, value: object) -> ast.expr:
 
 
 def _is_linear(node: ast.expr) -> bool:
-    return any(isinstance(child, ast.Name) and child.id in (*_STATES, "mean", "out") for child in ast.walk(node))
+    return any(
+        isinstance(child, ast.Name) and child.id in (*_STATES, "mean", "out") for child in ast.walk(node)
+    )
 
 
 def _call(name: str, node: ast.expr) -> ast.expr:
@@ -258,7 +282,12 @@ def _of_call(node: ast.Call, inside: str) -> Iterator[Local]:
     if name == "sqrt":
         yield "sqrt", "a square root is missing", inner, 1
         if isinstance(inner, ast.BinOp) and isinstance(inner.op, (ast.Sub, ast.Add)):
-            yield "sqrt", "the root is taken of the terms", _op(_sqrt(inner.left), inner.op, _sqrt(inner.right)), 2
+            yield (
+                "sqrt",
+                "the root is taken of the terms",
+                _op(_sqrt(inner.left), inner.op, _sqrt(inner.right)),
+                2,
+            )
             half = _op(_number(0.5), ast.Mult(), inner)
             yield "sqrt", "half instead of a square root", half, 3
         yield inside, "one half stands under the root", _sqrt(_op(_number(0.5), ast.Mult(), inner)), 3
@@ -312,12 +341,12 @@ def _of_sum(node: ast.BinOp, scalar: bool, inside: str) -> Iterator[Local]:
 def _swapped(node: ast.BinOp) -> Iterator[Local]:
     """The coefficients of two states exchanged."""
     left, right = node.left, node.right
-    if isinstance(left, ast.BinOp) and isinstance(right, ast.BinOp):
-        if isinstance(left.op, ast.Mult) and isinstance(right.op, ast.Mult):
-            new = _op(_op(right.left, ast.Mult(), left.right), node.op, _op(left.left, ast.Mult(), right.right))
-            yield "parameterization", "the two coefficients are swapped", new, 1
-            new = _op(_op(left.left, ast.Mult(), right.right), node.op, _op(right.left, ast.Mult(), left.right))
-            yield "parameterization", "the two states are swapped", new, 1
+    if not (isinstance(left, ast.BinOp) and isinstance(right, ast.BinOp)):
+        return
+    if isinstance(left.op, ast.Mult) and isinstance(right.op, ast.Mult):
+        first, second = _op(right.left, ast.Mult(), left.right), _op(left.left, ast.Mult(), right.right)
+        yield "parameterization", "the two coefficients are swapped", _op(first, node.op, second), 1
+        yield "parameterization", "the two states are swapped", _op(second, node.op, first), 1
 
 
 def _of_product(left: ast.expr, right: ast.expr, scalar: bool, inside: str) -> Iterator[Local]:
@@ -332,7 +361,12 @@ def _of_product(left: ast.expr, right: ast.expr, scalar: bool, inside: str) -> I
 
 def _of_name(node: ast.Name) -> Iterator[Local]:
     for new, family in _CONFUSED.get(node.id, ()):
-        yield family, "another level" if family == "index" else "another quantity", ast.Name(new, ast.Load()), 2
+        yield (
+            family,
+            "another level" if family == "index" else "another quantity",
+            ast.Name(new, ast.Load()),
+            2,
+        )
     if node.id in ("x", "x0", "e"):
         for new in ("x", "x0", "e"):
             if new != node.id:

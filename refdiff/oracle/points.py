@@ -30,7 +30,9 @@ class Points:
 
     def pick(self, index: Any) -> Points:
         """Some of the points."""
-        return Points(self.t[index], self.s[index], {name: value[index] for name, value in self.scalars.items()})
+        return Points(
+            self.t[index], self.s[index], {name: value[index] for name, value in self.scalars.items()}
+        )
 
     def describe(self, index: int) -> dict[str, Any]:
         """One point as plain data."""
@@ -110,7 +112,8 @@ def scalars(
         table: the schedule.
         points: where.
         first: alpha_bar_1 stands in for alpha_bar_0 where a step ends at data.
-        nudge_s, nudge_step: relative changes of alpha_bar_s and of alpha_bar_t / alpha_bar_s (for condition numbers).
+        nudge_s, nudge_step: relative changes of alpha_bar_s and of alpha_bar_t / alpha_bar_s (for
+            condition numbers).
     """
     t, s = points.t, points.s
     log_s = _take(table.log_abar, np.where(s == 0, 1, s) if first else s)
@@ -155,7 +158,7 @@ def extras(table: Tables, points: Points) -> dict[str, Array]:
 
 
 def _tilde(log_s: Array, log_step: Array) -> Array:
-    return np.expm1(log_step) * np.expm1(log_s) / -np.expm1(log_s + log_step)
+    return np.asarray(np.expm1(log_step) * np.expm1(log_s) / -np.expm1(log_s + log_step))
 
 
 def _beta_tilde(table: Tables, t: Array) -> Array:

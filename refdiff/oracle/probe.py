@@ -126,6 +126,7 @@ def probe(caller: Caller, port: formulas.Port, points: Points, **how: Any) -> Pr
             best = found if best is None or len(found.errors) < len(best.errors) else best
             if any(error.kind == "timeout" for error in found.errors.values()):
                 return offered_only(best)
+        assert best is not None
         if len(best.errors) < len(points):
             return offered_only(best)
     assert best is not None
@@ -214,7 +215,9 @@ def _measure_group(
     result.mutated += tuple(name for name in call.mutated if name not in result.mutated)
 
 
-def widened(given: dict[str, Any], port: formulas.Port, points: Points, group: Array, caller: Caller) -> dict[str, Any]:
+def widened(
+    given: dict[str, Any], port: formulas.Port, points: Points, group: Array, caller: Caller
+) -> dict[str, Any]:
     """A learned variance: the model output has a second half of channels."""
     if port.name != "ddpm_step" or not caller.dialect.variance.startswith("learned"):
         return given
@@ -265,16 +268,16 @@ def _read(rows: Rows, group: Array, out: Tensor, result: Probe) -> None:
             result.drawn[number, group] = _middle(quotient)
         _total_noise(rows, group, result)
         generic = flat[:, -2:]
-        sizes = sum(
-            np.abs(result.values[index, group])[:, None] * LARGE * 4 for index in range(len(names))
-        )
+        sizes = sum(np.abs(result.values[index, group])[:, None] * LARGE * 4 for index in range(len(names)))
         result.curvature[group] = np.abs(generic - linear).max((1, 2)) / np.maximum(sizes, 1e-300)[:, 0]
         result.generic[group] = generic
 
 
 def _middle(quotient: Array) -> Array:
     """One coefficient for a sample: the value with the median size, so that equal values stay exact."""
-    middle: Array = np.take_along_axis(np.sort(quotient, axis=1), np.array([[quotient.shape[1] // 2]]), 1)[:, 0]
+    middle: Array = np.take_along_axis(np.sort(quotient, axis=1), np.array([[quotient.shape[1] // 2]]), 1)[
+        :, 0
+    ]
     return middle
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ EXACT = 1e-9
 
 
 def distance(got: Array, want: Array) -> float:
-    """The largest relative difference of two tables, relative to the largest of neighbours; inf if lengths differ."""
+    """The largest relative difference of two tables, relative to the largest of neighbours; inf if lengths
+    differ."""
     if got.shape != want.shape:
         return float("inf")
     with np.errstate(all="ignore"):
@@ -32,8 +33,13 @@ def distance(got: Array, want: Array) -> float:
 def diagnosis(session: Session, port: str) -> Diagnosis:
     """What a table that is not the declared one is."""
     values = session.table(port).values.numpy().astype(np.float64)
-    ranked = sorted(((distance(values, table), rank, found) for rank, (found, table) in enumerate(_guesses(session, port, values))),
-                    key=lambda item: (item[0] > EXACT, item[0] > CLOSE, item[1]))
+    ranked = sorted(
+        (
+            (distance(values, table), rank, found)
+            for rank, (found, table) in enumerate(_guesses(session, port, values))
+        ),
+        key=lambda item: (item[0] > EXACT, item[0] > CLOSE, item[1]),
+    )
     if ranked and ranked[0][0] <= CLOSE * (1 + len(values) / 200):
         gap, _, found = ranked[0]
         digits = 15.0 if gap == 0 else -float(np.log10(gap))
@@ -61,7 +67,10 @@ def _roundings(port: str, beta: Array, abar: Array) -> Iterator[tuple[Diagnosis,
 
         own = beta if port == "betas" else abar
         yield Diagnosis("precision", f"the table is rounded to {name}"), low(own)
-        yield Diagnosis("precision", f"the table is rounded to {name} from float32"), low(low(own, torch.float32))
+        yield (
+            Diagnosis("precision", f"the table is rounded to {name} from float32"),
+            low(low(own, torch.float32)),
+        )
         if port == "alphas_cumprod":
             yield Diagnosis("precision", f"made from betas in {name}"), np.cumprod(1 - low(beta))
             running = torch.cumprod(1 - torch.as_tensor(beta).to(kind), 0).double().numpy()
@@ -81,22 +90,57 @@ def _beta_mistakes(session: Session, beta: Array, abar: Array) -> Iterator[tuple
     yield wrong("schedule", "alpha_t = 1 - beta_t where beta_t is asked"), 1 - beta
     yield wrong("schedule", "alpha_bar_t where beta_t is asked"), abar
     yield wrong("schedule", "1 - alpha_bar_t where beta_t is asked"), 1 - abar
-    yield wrong("index", "the declared variances one step early, with 0 for data", "schedule"), np.append(0.0, beta[:-1])
+    yield (
+        wrong("index", "the declared variances one step early, with 0 for data", "schedule"),
+        np.append(0.0, beta[:-1]),
+    )
     yield wrong("index", "the declared variances one step late", "schedule"), np.append(beta[1:], beta[-1])
-    yield wrong("schedule", "a grid that leaves out its last point: T intervals where T - 1 are wanted"), b1 + (bT - b1) * np.arange(T) / T
-    yield wrong("schedule", "a grid that leaves out its first point: T intervals where T - 1 are wanted"), b1 + (bT - b1) * np.arange(1, T + 1) / T
-    yield wrong("schedule", "a grid of T + 2 points without its ends"), b1 + (bT - b1) * np.arange(1, T + 1) / (T + 1)
-    for c, words in ((2.0, "twice"), (0.5, "half"), (10.0, "10 times"), (0.1, "a tenth of"), (1000 / T, "1000 / T times"), (T / 1000, "T / 1000 times")):
+    yield (
+        wrong("schedule", "a grid that leaves out its last point: T intervals where T - 1 are wanted"),
+        b1 + (bT - b1) * np.arange(T) / T,
+    )
+    yield (
+        wrong("schedule", "a grid that leaves out its first point: T intervals where T - 1 are wanted"),
+        b1 + (bT - b1) * np.arange(1, T + 1) / T,
+    )
+    yield (
+        wrong("schedule", "a grid of T + 2 points without its ends"),
+        b1 + (bT - b1) * np.arange(1, T + 1) / (T + 1),
+    )
+    for c, words in (
+        (2.0, "twice"),
+        (0.5, "half"),
+        (10.0, "10 times"),
+        (0.1, "a tenth of"),
+        (1000 / T, "1000 / T times"),
+        (T / 1000, "T / 1000 times"),
+    ):
         if c != 1:
             yield wrong("schedule", f"{words} the declared variances"), c * beta
     roots = np.sqrt(b1) + (np.sqrt(bT) - np.sqrt(b1)) * index
     squares = b1**2 + (bT**2 - b1**2) * index
     yield wrong("schedule", "a line between square roots that is not squared", "sqrt"), roots
-    yield wrong("schedule", "a line between squares where a line between square roots is meant, then squared", "sqrt"), squares**2
-    yield wrong("schedule", "a line between squares, not the squares of a line between roots", "sqrt"), squares
+    yield (
+        wrong(
+            "schedule",
+            "a line between squares where a line between square roots is meant, then squared",
+            "sqrt",
+        ),
+        squares**2,
+    )
+    yield (
+        wrong("schedule", "a line between squares, not the squares of a line between roots", "sqrt"),
+        squares,
+    )
     yield wrong("schedule", "square roots of a line between squares", "sqrt"), np.sqrt(squares)
-    yield wrong("schedule", "squares of a line between the end points, not between their roots", "sqrt"), (b1 + (bT - b1) * index) ** 2
-    yield wrong("schedule", "square roots of a line between the end points", "sqrt"), np.sqrt(b1 + (bT - b1) * index)
+    yield (
+        wrong("schedule", "squares of a line between the end points, not between their roots", "sqrt"),
+        (b1 + (bT - b1) * index) ** 2,
+    )
+    yield (
+        wrong("schedule", "square roots of a line between the end points", "sqrt"),
+        np.sqrt(b1 + (bT - b1) * index),
+    )
     yield wrong("schedule", "a geometric progression between the end points"), b1 * (bT / b1) ** index
     yield from _curves(T, "betas")
 
@@ -105,15 +149,24 @@ def _curves(T: int, port: str) -> Iterator[tuple[Diagnosis, Array]]:
     """Mistakes in a curve of alpha_bar."""
     u = np.linspace(0, 1, T + 1)
     half_pi = np.pi / 2
-    curves = {
+    curves: dict[str, tuple[str, Callable[[float], Array]]] = {
         "a cosine that is not squared": ("schedule", lambda s: np.cos((u + s) / (1 + s) * half_pi)),
         "a cosine to the fourth power": ("schedule", lambda s: np.cos((u + s) / (1 + s) * half_pi) ** 4),
         "a squared cosine without its offset s": ("schedule", lambda s: np.cos(u * half_pi) ** 2),
-        "a squared cosine whose offset is not divided by 1 + s": ("schedule", lambda s: np.cos((u + s) * half_pi) ** 2),
-        "a squared cosine of u + s / (1 + s): a bracket is missing": ("schedule", lambda s: np.cos((u + s / (1 + s)) * half_pi) ** 2),
+        "a squared cosine whose offset is not divided by 1 + s": (
+            "schedule",
+            lambda s: np.cos((u + s) * half_pi) ** 2,
+        ),
+        "a squared cosine of u + s / (1 + s): a bracket is missing": (
+            "schedule",
+            lambda s: np.cos((u + s / (1 + s)) * half_pi) ** 2,
+        ),
         "a squared cosine without pi / 2": ("schedule", lambda s: np.cos((u + s) / (1 + s)) ** 2),
         "a squared cosine with pi for pi / 2": ("schedule", lambda s: np.cos((u + s) / (1 + s) * np.pi) ** 2),
-        "a squared cosine with offset 0.08 for 0.008": ("schedule", lambda s: np.cos((u + 0.08) / 1.08 * half_pi) ** 2),
+        "a squared cosine with offset 0.08 for 0.008": (
+            "schedule",
+            lambda s: np.cos((u + 0.08) / 1.08 * half_pi) ** 2,
+        ),
         "a squared sine": ("schedule", lambda s: np.sin((u + s) / (1 + s) * half_pi) ** 2),
         "the squared cosine": ("schedule", lambda s: np.cos((u + s) / (1 + s) * half_pi) ** 2),
     }
@@ -129,12 +182,27 @@ def _curves(T: int, port: str) -> Iterator[tuple[Diagnosis, Array]]:
             note = ", beta not capped" if cap is None else f", beta capped at {cap}"
             if port == "betas":
                 yield Diagnosis(family, f"made from {words}{note}", also=("sqrt",)), capped
-                yield Diagnosis(family, f"made from {words}{note}, clipped from below at 0.0001", also=("sqrt",)), np.maximum(capped, 1e-4)
+                yield (
+                    Diagnosis(
+                        family, f"made from {words}{note}, clipped from below at 0.0001", also=("sqrt",)
+                    ),
+                    np.maximum(capped, 1e-4),
+                )
             else:
                 yield Diagnosis(family, f"made from {words}{note}", also=("sqrt",)), np.cumprod(1 - capped)
         if port == "alphas_cumprod":
-            yield Diagnosis("schedule", f"{words} itself, not the product of 1 - capped beta", also=("precision",)), abar[1:]
-            yield Diagnosis("schedule", f"{words} itself without its last level: shifted by one", also=("index",)), abar[:-1]
+            yield (
+                Diagnosis(
+                    "schedule", f"{words} itself, not the product of 1 - capped beta", also=("precision",)
+                ),
+                abar[1:],
+            )
+            yield (
+                Diagnosis(
+                    "schedule", f"{words} itself without its last level: shifted by one", also=("index",)
+                ),
+                abar[:-1],
+            )
             yield Diagnosis("schedule", f"{words}, not divided by its value at 0"), raw[1:]
 
 
@@ -149,10 +217,19 @@ def _abar_mistakes(beta: Array, abar: Array) -> Iterator[tuple[Diagnosis, Array]
     yield wrong("schedule", "alpha_t = 1 - beta_t: the product is missing", "index"), 1 - beta
     yield wrong("schedule", "the product of beta_t instead of 1 - beta_t"), np.cumprod(beta)
     yield wrong("schedule", "1 minus the sum of beta: not a product"), 1 - np.cumsum(beta)
-    yield wrong("schedule", "exp of minus the sum of beta: the continuous limit of the product"), np.exp(-np.cumsum(beta))
+    yield (
+        wrong("schedule", "exp of minus the sum of beta: the continuous limit of the product"),
+        np.exp(-np.cumsum(beta)),
+    )
     yield wrong("sqrt", "exp of minus half the sum of beta"), np.exp(-np.cumsum(beta) / 2)
-    yield wrong("index", "shifted by one: the first entry is the one of data", "schedule"), np.append(1.0, abar[:-1])
-    yield wrong("index", "shifted by one: the first level is missing", "schedule"), np.append(abar[1:], abar[-1])
+    yield (
+        wrong("index", "shifted by one: the first entry is the one of data", "schedule"),
+        np.append(1.0, abar[:-1]),
+    )
+    yield (
+        wrong("index", "shifted by one: the first level is missing", "schedule"),
+        np.append(abar[1:], abar[-1]),
+    )
     yield wrong("index", "in reverse order", "schedule"), abar[::-1]
     yield wrong("schedule", "the product taken from the far end"), np.cumprod((1 - beta)[::-1])
     yield wrong("schedule", "alpha_bar normalised to its first entry"), abar / abar[0]
@@ -185,11 +262,23 @@ def _known(session: Session, port: str, T: int) -> Iterator[tuple[Diagnosis, Arr
             yield _as_declared(session, found, shown if params else name), _table(found, port)
             if bool(torch.isfinite(found.log_alpha_bar).all()) and T > 1:
                 zero = schedules.zero_terminal_snr(found)
-                yield _as_declared(session, zero, f"{shown} rescaled to zero terminal SNR"), _table(zero, port)
+                yield (
+                    _as_declared(session, zero, f"{shown} rescaled to zero terminal SNR"),
+                    _table(zero, port),
+                )
 
 
 _PARAMETERS: dict[str, tuple[tuple[Any, ...], ...]] = {
-    "linear": ((), (0.00085, 0.012), (0.0015, 0.0195), (1e-4, 0.01), (1e-4, 0.2), (1e-4, 0.05), (1e-3, 0.02), (1e-5, 0.02)),
+    "linear": (
+        (),
+        (0.00085, 0.012),
+        (0.0015, 0.0195),
+        (1e-4, 0.01),
+        (1e-4, 0.2),
+        (1e-4, 0.05),
+        (1e-3, 0.02),
+        (1e-5, 0.02),
+    ),
     "scaled_linear": ((), (1e-4, 0.02), (0.0015, 0.0195)),
     "sigmoid_beta": ((), (0.00085, 0.012)),
     "sigmoid_alpha_bar": ((), (0.0, 3.0), (-3.0, 3.0, 0.9), (-3.0, 3.0, 1.1)),
@@ -200,7 +289,12 @@ _PARAMETERS: dict[str, tuple[tuple[Any, ...], ...]] = {
 def _as_declared(session: Session, found: schedules.Schedule, name: str) -> Diagnosis:
     plain = name in schedules.SCHEDULES and found.T == 1000
     declared = session.dialect.but(schedule=name if plain else found)
-    return Diagnosis("schedule", f"this is the schedule {name} with T = {found.T}, not the declared {session.schedule.name}", dialect=declared, also=("convention",))
+    return Diagnosis(
+        "schedule",
+        f"this is the schedule {name} with T = {found.T}, not the declared {session.schedule.name}",
+        dialect=declared,
+        also=("convention",),
+    )
 
 
 def _table(schedule: schedules.Schedule, port: str) -> Array:
@@ -209,7 +303,10 @@ def _table(schedule: schedules.Schedule, port: str) -> Array:
 
 def _notations(session: Session, port: str, beta: Array, abar: Array) -> Iterator[tuple[Diagnosis, Array]]:
     su = np.sqrt(beta) if port == "betas" else np.sqrt(abar)
-    yield Diagnosis("convention", "Su's notation", dialect=session.dialect.but(notation="su"), also=("sqrt",)), su
+    yield (
+        Diagnosis("convention", "Su's notation", dialect=session.dialect.but(notation="su"), also=("sqrt",)),
+        su,
+    )
 
 
 def _fitted(session: Session, port: str, values: Array) -> Iterator[tuple[Diagnosis, Array]]:
@@ -220,8 +317,13 @@ def _fitted(session: Session, port: str, values: Array) -> Iterator[tuple[Diagno
             beta = 1 - values / np.append(1.0, values[:-1])
     if len(beta) < 4 or not ((beta > 0) & (beta < 1)).all():
         return
-    for name, forth in (("linear", lambda b: b), ("scaled_linear", np.sqrt), ("square_root", np.square)):
-        line = forth(beta)
+    lines: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+        ("linear", np.positive),
+        ("scaled_linear", np.sqrt),
+        ("square_root", np.square),
+    )
+    for name, forth in lines:
+        line: Array = forth(beta)
         ends = float(line[0]), float(line[-1])
         if np.max(np.abs(line - np.linspace(*ends, len(line)))) > CLOSE * max(map(abs, ends)):
             continue
@@ -261,11 +363,16 @@ def product(session: Session, own: Tables, given: Tables) -> Diagnosis:
 
 def _plain(session: Session, port: str, values: Array) -> Diagnosis:
     kind = rounding(session, port)
-    want = (session.declared.beta[1:] if port == "betas" else np.exp(session.declared.log_abar[1:])).astype(float)
+    want = (session.declared.beta[1:] if port == "betas" else np.exp(session.declared.log_abar[1:])).astype(
+        float
+    )
     if kind:
         return Diagnosis("precision", f"every entry is a {kind} number")
     if values.shape != want.shape:
-        return Diagnosis("schedule", f"{len(values)} entries where the declared schedule has {len(want)}; no known schedule fits")
+        return Diagnosis(
+            "schedule",
+            f"{len(values)} entries where the declared schedule has {len(want)}; no known schedule fits",
+        )
     with np.errstate(all="ignore"):
         ratio = values / want
     worst = float(np.nanmax(np.abs(ratio - 1)))

@@ -151,7 +151,8 @@ class Report:
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The families of mistakes that were diagnosed, each once; a convention counts under its topic too."""
+        """The families of mistakes that were diagnosed, each once; a convention counts under its topic
+        too."""
         named = [result.diagnosis for result in self.failures if result.diagnosis is not None]
         found = [family for one in named for family in one.families]
         return tuple(dict.fromkeys(found))
@@ -184,7 +185,9 @@ class Report:
         """The ports that are missing, then the checks that do not apply for another reason."""
         prefix = "not offered: "
         skipped = [result for result in self.results if result.status == "skip"]
-        missing = [result.message.removeprefix(prefix) for result in skipped if result.message.startswith(prefix)]
+        missing = [
+            result.message.removeprefix(prefix) for result in skipped if result.message.startswith(prefix)
+        ]
         if ports := dict.fromkeys(port for names in missing for port in names.split(", ")):
             yield f"not offered, so not checked: {', '.join(ports)}"
         for result in skipped:

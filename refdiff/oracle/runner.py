@@ -39,7 +39,11 @@ def check(
     """
     target = target() if isinstance(target, type) else target
     chosen = select(only)
-    reasons = dict(xfails) if isinstance(xfails, Mapping) else dict.fromkeys(_listed(xfails) or (), "expected to fail")
+    reasons = (
+        dict(xfails)
+        if isinstance(xfails, Mapping)
+        else dict.fromkeys(_listed(xfails) or (), "expected to fail")
+    )
     for pattern in reasons:
         select((pattern,))
     dialect = getattr(target, "dialect", None) or Dialect()
@@ -59,7 +63,9 @@ def select(only: str | Iterable[str] | None) -> tuple[str, ...]:
         return tuple(CHECKS)
     found: set[str] = set()
     for pattern in patterns:
-        matches = {id for id in CHECKS if id == pattern or id.partition(".")[0] == pattern or fnmatch(id, pattern)}
+        matches = {
+            id for id in CHECKS if id == pattern or id.partition(".")[0] == pattern or fnmatch(id, pattern)
+        }
         if not matches:
             raise ValueError(f"only and xfails must name checks, got {pattern!r}")
         found |= matches
@@ -85,7 +91,9 @@ def run(session: Session, check: Check) -> Result:
         return Result(check.id, "skip", str(reason), seconds=time.perf_counter() - started)
     except TargetError as error:
         diagnosis = Diagnosis(error.family, str(error))
-        return Result(check.id, "error", str(error), diagnosis=diagnosis, seconds=time.perf_counter() - started)
+        return Result(
+            check.id, "error", str(error), diagnosis=diagnosis, seconds=time.perf_counter() - started
+        )
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         return Result(check.id, "error", message, seconds=time.perf_counter() - started)

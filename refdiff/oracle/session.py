@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdiff.oracle import formulas, points as where
+from refdiff.oracle import formulas
+from refdiff.oracle import points as where
 from refdiff.oracle.calls import SAMPLE_LIMIT, Caller, Numbers, TargetError, numbers
 from refdiff.oracle.points import Points, Tables
 from refdiff.oracle.probe import Probe, probe
@@ -72,11 +73,9 @@ class Session:
 
     def probe(self, name: str, points: Points | None = None, key: str = "main", **how: Any) -> Probe:
         """The coefficients of a port."""
-        made = self.once(
-            ("probe", name, key, tuple(how.items())),
-            lambda: probe(self.caller, formulas.PORTS[name], points or self.points(name), **how),
-        )
-        return made  # type: ignore[no-any-return]
+        port, given = formulas.PORTS[name], ("probe", name, key, tuple(how.items()))
+        made: Probe = self.once(given, lambda: probe(self.caller, port, points or self.points(name), **how))
+        return made
 
     def points(self, name: str) -> Points:
         """Where a port is probed."""

@@ -1,4 +1,5 @@
-"""After all checks: an undeclared convention is one that the whole target follows; in one port it is a mistake."""
+"""After all checks: an undeclared convention is one that the whole target follows; in one port it is a
+mistake."""
 
 from __future__ import annotations
 
@@ -8,17 +9,16 @@ from dataclasses import fields, replace
 from refdiff.oracle.report import Diagnosis, Result
 from refdiff.oracle.target import Dialect
 
+_STEPS = ("ddpm_step", "ddim_step", "ddim_invert", "guided_mean")
 # which ports show a convention
 _SHOWN_BY = {
-    "space": ("q_sample", "predict_x0", "predict_eps", "score", "q_posterior", "ddpm_step", "ddim_step", "ddim_invert", "guided_mean"),
-    "parameterization": ("ddpm_step", "ddim_step", "ddim_invert", "guided_mean", "loss", "sample"),
+    "space": ("q_sample", "predict_x0", "predict_eps", "score", "q_posterior", *_STEPS),
+    "parameterization": (*_STEPS, "loss", "sample"),
     "variance": ("ddpm_step", "guided_mean"),
     "alpha_bar_0": ("ddim_step", "ddim_invert"),
     "notation": ("betas", "alphas_cumprod"),
-    "index_origin": (
-        "q_sample", "predict_x0", "predict_eps", "velocity", "score", "q_posterior", "ddpm_step", "ddim_step", "ddim_invert", "guided_mean",
-    ),
-}  # fmt: skip
+    "index_origin": ("q_sample", "predict_x0", "predict_eps", "velocity", "score", "q_posterior", *_STEPS),
+}
 _DECIDING = ("coefficients", "values", "value")
 
 
@@ -33,7 +33,9 @@ def changed(dialect: Dialect, other: Dialect | None) -> tuple[str, ...]:
     if other is None:
         return ()
     names = (field.name for field in fields(Dialect))
-    return tuple(name for name in names if name != "schedule" and getattr(other, name) != getattr(dialect, name))
+    return tuple(
+        name for name in names if name != "schedule" and getattr(other, name) != getattr(dialect, name)
+    )
 
 
 def _as_origin(dialect: Dialect, result: Result) -> Result:
@@ -53,7 +55,11 @@ def _judged(dialect: Dialect, result: Result, results: Sequence[Result]) -> Resu
     if found is None or len(names) != 1 or names[0] not in _SHOWN_BY:
         return result
     name = names[0]
-    witnesses = [other for other in results if other.id.partition(".")[0] in _SHOWN_BY[name] and other.id.partition(".")[2] in _DECIDING]
+    witnesses = [
+        other
+        for other in results
+        if other.id.partition(".")[0] in _SHOWN_BY[name] and other.id.partition(".")[2] in _DECIDING
+    ]
     witnesses = [other for other in witnesses if other.status in ("pass", "fail", "error")]
     against = [other for other in witnesses if other.status == "pass"]
     same = [other for other in witnesses if _says(other, dialect, name)]

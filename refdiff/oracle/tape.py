@@ -87,7 +87,7 @@ def _as_before() -> Iterator[None]:
         torch.set_default_dtype(dtype)
 
 
-class _TorchMode(TorchDispatchMode):
+class _TorchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Answers aten's Gaussian draws from a tape."""
 
     @classmethod
@@ -96,7 +96,7 @@ class _TorchMode(TorchDispatchMode):
         return False
 
     def __init__(self, tape: NoiseTape) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tape = tape
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -124,9 +124,10 @@ def _answer(tape: NoiseTape, func: Any, args: Any, kwargs: dict[str, Any]) -> Te
         like.copy_(value.exp() if name == "aten::log_normal_" else value)
         return like  # type: ignore[no-any-return]
     tensors = [value for value in (mean, std) if isinstance(value, Tensor)]
-    shape = tuple(torch.broadcast_shapes(*(v.shape for v in tensors))) if tensors else tuple(given["size"])
+    shape = np.broadcast_shapes(*(tuple(v.shape) for v in tensors)) if tensors else tuple(given["size"])
     dtype = tensors[0].dtype if tensors else given.get("dtype") or torch.get_default_dtype()
-    return (mean + std * tape.draw(shape)).to(dtype)
+    drawn: Tensor = mean + std * tape.draw(shape)
+    return drawn.to(dtype)
 
 
 def _shape(size: Any) -> tuple[int, ...]:
@@ -166,7 +167,9 @@ def _numpy_patches(tape: NoiseTape) -> Iterator[Any]:
     recorder = RecordingGenerator(tape, make(0))
     for name in ("standard_normal", "normal", "randn"):
         yield mock.patch.object(np.random, name, getattr(recorder, name))
-    yield mock.patch.object(np.random, "default_rng", lambda *args, **kwargs: RecordingGenerator(tape, make(0)))
+    yield mock.patch.object(
+        np.random, "default_rng", lambda *args, **kwargs: RecordingGenerator(tape, make(0))
+    )
     state = np.random.RandomState
     yield mock.patch.object(np.random, "RandomState", lambda *args: RecordingGenerator(tape, state(0)))
 

@@ -40,7 +40,8 @@ class Dialect:
         batched_t: whether t may be an array (B,) with different levels; else an int.
         index_origin: the target's own name of the paper's level 1: 1, or 0 (then data is level -1).
         alpha_bar_0: alpha_bar of data in a step that ends at data: "one", or "first" (alpha_bar_1 stands in).
-        variance: variance of ``ddpm_step`` and of an ancestral sampler: beta_tilde, beta (both without noise at
+        variance: variance of ``ddpm_step`` and of an ancestral sampler: beta_tilde, beta (both without
+            noise at
             t = 1), beta_first_tilde (its value at t = 1 is the one of t = 2, and no noise is added there),
             learned_range or learned (the model output has twice the channels; the second half v in [-1, 1]
             interpolates the log variance between beta_tilde and beta, or is the log variance).
@@ -51,7 +52,8 @@ class Dialect:
         space: "vp", or "ve": states are x / sqrt(alpha_bar). The model always sees the VP state.
         clip: the bound to which x_0 is clipped inside a step; None: not clipped.
         loss_reduction: over the dimensions of a sample: mean, sum, half_mean, half_sum.
-        notation: "ho"; "ddim" (that paper's alpha is alpha_bar); "su" (alphas_cumprod is sqrt(alpha_bar), betas is
+        notation: "ho"; "ddim" (that paper's alpha is alpha_bar); "su" (alphas_cumprod is sqrt(alpha_bar),
+            betas is
             sqrt(beta)).
         sampler: kind of ``sample``: "ddpm", "ddim", or None: any of them, and the kind is named.
     """
@@ -107,7 +109,9 @@ class Dialect:
     def __repr__(self) -> str:
         changed = ((field.name, getattr(self, field.name)) for field in fields(self))
         defaults = {field.name: field.default for field in fields(self)}
-        shown = ", ".join(f"{n}={_short(v)}" for n, v in changed if v is not defaults[n] and not _same(v, defaults[n]))
+        shown = ", ".join(
+            f"{n}={_short(v)}" for n, v in changed if v is not defaults[n] and not _same(v, defaults[n])
+        )
         return f"Dialect({shown})"
 
 
@@ -135,12 +139,17 @@ def _numbers(values: Any) -> Any:
 class Target:
     """A foreign implementation: a subclass offers what it has, each method a few lines long.
 
-    Tensors are (B, *); t and s are levels, shape (B,), named as the dialect says (default: the paper's 1..T, 0 for
-    data). ``noise`` may be ignored by a target that draws its own. The methods: ``betas()``, ``alphas_cumprod()``,
+    Tensors are (B, *); t and s are levels, shape (B,), named as the dialect says (default: the paper's
+    1..T, 0 for
+    data). ``noise`` may be ignored by a target that draws its own. The methods: ``betas()``,
+    ``alphas_cumprod()``,
     ``sigmas()``, ``timesteps(n)``, ``q_sample(x0, t, noise)``, ``q_posterior(x0, x_t, t)``,
-    ``predict_x0(x_t, t, eps)``, ``predict_eps(x_t, t, x0)``, ``velocity(x0, eps, t)``, ``score(x_t, t, eps)``,
-    ``ddpm_step(x_t, t, eps, noise)``, ``ddim_step(x_t, t, s, eps, eta, noise)``, ``ddim_invert(x_s, s, t, eps)``,
-    ``guided_mean(x_t, t, eps, grad, scale)``, ``loss(model, x0, t, noise)``, ``vlb_term(model, x0, t, noise)``,
+    ``predict_x0(x_t, t, eps)``, ``predict_eps(x_t, t, x0)``, ``velocity(x0, eps, t)``, ``score(x_t, t,
+    eps)``,
+    ``ddpm_step(x_t, t, eps, noise)``, ``ddim_step(x_t, t, s, eps, eta, noise)``, ``ddim_invert(x_s, s, t,
+    eps)``,
+    ``guided_mean(x_t, t, eps, grad, scale)``, ``loss(model, x0, t, noise)``, ``vlb_term(model, x0, t,
+    noise)``,
     ``sample(model, x_T, steps)``.
     """
 

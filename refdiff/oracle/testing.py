@@ -49,7 +49,8 @@ def parametrize_with_checks(targets: Iterable[Any], xfails: Mapping[str, str] | 
 
     Args:
         targets: targets or their classes.
-        xfails: ids (or patterns) of checks that are expected to fail, with reasons; strict: a pass is a failure.
+        xfails: ids (or patterns) of checks that are expected to fail, with reasons; strict: a pass is a
+            failure.
     """
     import pytest
 

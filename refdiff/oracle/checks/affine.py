@@ -1,17 +1,15 @@
-"""Ports whose answer is affine in their arguments: coefficients, noise, independence of the batch, inputs, dtype."""
+"""Ports whose answer is affine in their arguments: coefficients, noise, independence of the batch, inputs,
+dtype."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from refdiff.oracle import diagnose, formulas
-from refdiff.oracle.calls import TargetError
-from refdiff.oracle.checks.registry import Finding, check, fail
+from refdiff.oracle.checks.registry import Finding, check
 from refdiff.oracle.compare import Comparison, compare
-from refdiff.oracle.expected import ROUNDOFF, UNIT, Expected, expected, expected_variance
+from refdiff.oracle.expected import ROUNDOFF, UNIT, Expected, expected
 from refdiff.oracle.points import Points, Tables
 from refdiff.oracle.probe import MODES, Probe
 from refdiff.oracle.report import agreement

@@ -21,8 +21,12 @@ Array = NDArray[Any]
 
 def aligned(a: Points, b: Points, **only: float) -> tuple[Array, Array]:
     """Indices of the points (t, s) that two lists share, for given scalars."""
-    first = {(int(t), int(s)): i for i, (t, s) in enumerate(zip(a.t, a.s, strict=True)) if _matches(a, i, only)}
-    second = {(int(t), int(s)): i for i, (t, s) in enumerate(zip(b.t, b.s, strict=True)) if _matches(b, i, only)}
+    first = {
+        (int(t), int(s)): i for i, (t, s) in enumerate(zip(a.t, a.s, strict=True)) if _matches(a, i, only)
+    }
+    second = {
+        (int(t), int(s)): i for i, (t, s) in enumerate(zip(b.t, b.s, strict=True)) if _matches(b, i, only)
+    }
     shared = sorted(first.keys() & second.keys())
     return np.array([first[key] for key in shared], int), np.array([second[key] for key in shared], int)
 
@@ -31,7 +35,9 @@ def _matches(points: Points, index: int, only: dict[str, float]) -> bool:
     return all(points.scalars[name][index] == value for name, value in only.items() if name in points.scalars)
 
 
-def decide(session: Session, ports: tuple[str, ...], gaps: Array, scales: Array, points: Points, law: str) -> Finding:
+def decide(
+    session: Session, ports: tuple[str, ...], gaps: Array, scales: Array, points: Points, law: str
+) -> Finding:
     """Whether a law holds; where a port is wrong by itself, the line says that it follows from that."""
     finite = np.isfinite(gaps) & np.isfinite(scales)
     if not finite.any():
@@ -41,8 +47,11 @@ def decide(session: Session, ports: tuple[str, ...], gaps: Array, scales: Array,
     worst = int(np.argmax(ratio.max(0)))
     row = int(np.argmax(ratio[:, worst]))
     fields: dict[str, Any] = {
-        "error": float(gaps[row, worst]), "tolerance": float(scales[row, worst]), "worst": points.describe(worst), "asked": law,
-    }  # fmt: skip
+        "error": float(gaps[row, worst]),
+        "tolerance": float(scales[row, worst]),
+        "worst": points.describe(worst),
+        "asked": law,
+    }
     if ratio.max() <= 1:
         return Finding(True, **fields)
     for port in ports:
@@ -50,7 +59,12 @@ def decide(session: Session, ports: tuple[str, ...], gaps: Array, scales: Array,
         if finding is not None and not finding.ok and finding.diagnosis is not None:
             cause = finding.diagnosis
             words = f"follows from {port}.coefficients: {cause.message}"
-            return Finding(False, "", Diagnosis(cause.family, words, cause.formula, cause.dialect, cause.digits, cause.also), **fields)
+            return Finding(
+                False,
+                "",
+                Diagnosis(cause.family, words, cause.formula, cause.dialect, cause.digits, cause.also),
+                **fields,
+            )
     message = f"{' and '.join(ports)} do not fit together: {law}"
     return Finding(False, "", Diagnosis("schedule", message, also=("state-broadcast",)), **fields)
 
@@ -88,9 +102,16 @@ def eta_one_is_ddpm(session: Session) -> Finding:
     ddim, i, ddpm, j, points = both(session, "ddim_step", "ddpm_step", eta=1.0)
     names = ("x", "e", "z")
     left, right = rows(ddim, i, *names), rows(ddpm, j, *names)
-    blur = [a + b for a, b in zip(blurs(session, "ddim_step", i, *names), blurs(session, "ddpm_step", j, *names), strict=True)]
+    blur = [
+        a + b
+        for a, b in zip(
+            blurs(session, "ddim_step", i, *names), blurs(session, "ddpm_step", j, *names), strict=True
+        )
+    ]
     gaps = np.abs(np.abs(np.array(left)) - np.abs(np.array(right)))
-    return decide(session, ("ddim_step", "ddpm_step"), gaps, np.array(blur), points, "ddim_step(eta = 1) = ddpm_step")
+    return decide(
+        session, ("ddim_step", "ddpm_step"), gaps, np.array(blur), points, "ddim_step(eta = 1) = ddpm_step"
+    )
 
 
 @check("cross.round_trip", "predict_x0", "predict_eps")
@@ -98,10 +119,20 @@ def round_trip(session: Session) -> Finding:
     """eps to x_0 and back is eps."""
     to_x0, i, to_eps, j, points = both(session, "predict_x0", "predict_eps")
     (a, b), (c, d) = rows(to_x0, i, "x", "e"), rows(to_eps, j, "x", "x0")
-    (da, db), (dc, dd) = blurs(session, "predict_x0", i, "x", "e"), blurs(session, "predict_eps", j, "x", "x0")
+    (da, db), (dc, dd) = (
+        blurs(session, "predict_x0", i, "x", "e"),
+        blurs(session, "predict_eps", j, "x", "x0"),
+    )
     gaps = np.array([np.abs(c + d * a), np.abs(d * b - 1)])
     scales = np.array([dc + np.abs(d) * da + np.abs(a) * dd, np.abs(d) * db + np.abs(b) * dd])
-    return decide(session, ("predict_x0", "predict_eps"), gaps, scales, points, "predict_eps(x_t, predict_x0(x_t, eps)) = eps")
+    return decide(
+        session,
+        ("predict_x0", "predict_eps"),
+        gaps,
+        scales,
+        points,
+        "predict_eps(x_t, predict_x0(x_t, eps)) = eps",
+    )
 
 
 @check("cross.q_sample_predict_x0", "q_sample", "predict_x0")
@@ -112,7 +143,14 @@ def q_sample_predict_x0(session: Session) -> Finding:
     (dm, dn), (da, db) = blurs(session, "q_sample", i, "x0", "z"), blurs(session, "predict_x0", j, "x", "e")
     gaps = np.array([np.abs(a * m - 1), np.abs(a * n + b)])
     scales = np.array([np.abs(a) * dm + np.abs(m) * da, np.abs(a) * dn + np.abs(n) * da + db])
-    return decide(session, ("q_sample", "predict_x0"), gaps, scales, points, "predict_x0(q_sample(x_0, noise), noise) = x_0")
+    return decide(
+        session,
+        ("q_sample", "predict_x0"),
+        gaps,
+        scales,
+        points,
+        "predict_x0(q_sample(x_0, noise), noise) = x_0",
+    )
 
 
 @check("cross.inversion", "ddim_step", "ddim_invert")
@@ -125,7 +163,9 @@ def inversion(session: Session) -> Finding:
     (da, db), (dc, dd) = blurs(session, "ddim_step", i, "x", "e"), blurs(session, "ddim_invert", j, "x", "e")
     gaps = np.array([np.abs(a * c - 1), np.abs(a * d + b)])
     scales = np.array([np.abs(a) * dc + np.abs(c) * da, np.abs(a) * dd + np.abs(d) * da + db])
-    return decide(session, ("ddim_step", "ddim_invert"), gaps, scales, points, "ddim_step(ddim_invert(x_s)) = x_s")
+    return decide(
+        session, ("ddim_step", "ddim_invert"), gaps, scales, points, "ddim_step(ddim_invert(x_s)) = x_s"
+    )
 
 
 @check("cross.posterior_is_ddpm_mean", "q_posterior", "predict_x0", "ddpm_step")
@@ -139,11 +179,21 @@ def posterior_is_ddpm_mean(session: Session) -> Finding:
     if len(k) != len(i):
         raise NotApplicable("the ports have not all points in common")
     (p, q), (a, b), (c, d) = rows(post, i, "x0", "x"), rows(to_x0, k, "x", "e"), rows(step, j, "x", "e")
-    (dp, dq), (da, db) = blurs(session, "q_posterior", i, "x0", "x"), blurs(session, "predict_x0", k, "x", "e")
+    (dp, dq), (da, db) = (
+        blurs(session, "q_posterior", i, "x0", "x"),
+        blurs(session, "predict_x0", k, "x", "e"),
+    )
     dc, dd = blurs(session, "ddpm_step", j, "x", "e")
     gaps = np.array([np.abs(q + p * a - c), np.abs(p * b - d)])
     scales = np.array([dq + np.abs(p) * da + np.abs(a) * dp + dc, np.abs(p) * db + np.abs(b) * dp + dd])
-    return decide(session, ("q_posterior", "predict_x0", "ddpm_step"), gaps, scales, points, "mean of ddpm_step = mean of q_posterior(predict_x0)")
+    return decide(
+        session,
+        ("q_posterior", "predict_x0", "ddpm_step"),
+        gaps,
+        scales,
+        points,
+        "mean of ddpm_step = mean of q_posterior(predict_x0)",
+    )
 
 
 LAWS: tuple[Callable[[Session], Finding], ...] = (

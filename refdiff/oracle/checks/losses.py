@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +93,17 @@ def _one_by_one(session: Session, port: str, layout: tuple[int, ...]) -> Asked:
 
     def joined(name: str) -> Any:
         parts = [getattr(call, name) for call in calls]
-        return None if any(part is None for part in parts) else np.concatenate([np.atleast_1d(part) for part in parts])
+        return (
+            None
+            if any(part is None for part in parts)
+            else np.concatenate([np.atleast_1d(part) for part in parts])
+        )
 
     first = calls[0]
     arrays = {name: joined(name) for name in ("t", "x0", "noise", "output", "seen_x", "seen_t", "value")}
-    return Asked(**arrays, calls=first.calls, shape=(len(calls),), dtype=first.dtype, mutated=first.mutated, alone=True)
+    return Asked(
+        **arrays, calls=first.calls, shape=(len(calls),), dtype=first.dtype, mutated=first.mutated, alone=True
+    )
 
 
 def _call(session: Session, port: str, layout: tuple[int, ...], t: Array, alone: bool = False) -> Asked:
@@ -111,12 +117,17 @@ def _call(session: Session, port: str, layout: tuple[int, ...], t: Array, alone:
         levels = int(levels[0])
     given = {"model": model, "x0": x0, "t": levels, "noise": noise}
     drawn = torch.as_tensor(rng.standard_normal(tuple(noise.shape)))
-    call = session.caller(port, given, lambda number, shape: drawn if shape == tuple(drawn.shape) else torch.zeros(shape))
+    call = session.caller(
+        port, given, lambda number, shape: drawn if shape == tuple(drawn.shape) else torch.zeros(shape)
+    )
     found = numbers(call.value)
     if call.tape.shapes and model.x is not None:
         noise = _used(session, model.x, t, x0, noise, drawn)
-    flat = [value.reshape(len(t), -1).numpy() for value in (x0, noise, output)]
-    return Asked(t, *flat, model.x, model.t, model.calls, found.values.numpy(), tuple(found.values.shape), found.dtype, call.mutated)
+    a, b, c = (value.reshape(len(t), -1).numpy() for value in (x0, noise, output))
+    shape = tuple(found.values.shape)
+    return Asked(
+        t, a, b, c, model.x, model.t, model.calls, found.values.numpy(), shape, found.dtype, call.mutated
+    )
 
 
 def _used(session: Session, seen: Array, t: Array, x0: Tensor, given: Tensor, drawn: Tensor) -> Tensor:
@@ -147,7 +158,9 @@ def shape(session: Session, port: str) -> Finding:
     if found.shape in ((), (1,)):
         return fail("loss-weight", "one number for the whole batch, wanted one a sample", **fields)
     if found.shape == (len(found.t), len(found.t)):
-        return fail("loss-weight", "(B, B) numbers: (B, 1) weights were broadcast against (B,) errors", **fields)
+        return fail(
+            "loss-weight", "(B, B) numbers: (B, 1) weights were broadcast against (B,) errors", **fields
+        )
     return fail("loss-weight", f"shape {found.shape}, wanted one number a sample", **fields)
 
 
@@ -184,21 +197,35 @@ def asks(session: Session, port: str, family: str) -> Finding:
     for words, (state, kind) in wrong.items():
         if _gap(found.seen_x, state) <= tolerance:
             return fail(kind, f"the model is given {words}, not x_t", error=gap, tolerance=tolerance)
-    for kind in (torch.bfloat16, torch.float16):
-        if all(np.array_equal(value, torch.as_tensor(value.copy()).to(kind).double().numpy()) for value in (found.seen_x,)):
-            return fail("precision", f"the model is given x_t in {str(kind).removeprefix('torch.')}", error=gap)
+    for low_kind in (torch.bfloat16, torch.float16):
+        low = torch.as_tensor(found.seen_x.copy()).to(low_kind).double().numpy()
+        if np.array_equal(found.seen_x, low):
+            return fail(
+                "precision", f"the model is given x_t in {str(low_kind).removeprefix('torch.')}", error=gap
+            )
     for shift in (-1, 1):
         near = symbols(session, np.clip(found.t + shift, 1, session.T))
-        state = np.sqrt(near["abar_t"])[:, None] * found.x0 + np.sqrt(1 - near["abar_t"])[:, None] * found.noise
+        state = (
+            np.sqrt(near["abar_t"])[:, None] * found.x0 + np.sqrt(1 - near["abar_t"])[:, None] * found.noise
+        )
         if _gap(found.seen_x[1:-1], state[1:-1]) <= tolerance:
-            return fail("index", f"the model is given x of level t {'+' if shift > 0 else '-'} 1 at label t", error=gap)
-    return fail("schedule", "the model is not given x_t: no known mistake fits", error=gap, tolerance=tolerance)
+            return fail(
+                "index",
+                f"the model is given x of level t {'+' if shift > 0 else '-'} 1 at label t",
+                error=gap,
+            )
+    return fail(
+        "schedule", "the model is not given x_t: no known mistake fits", error=gap, tolerance=tolerance
+    )
 
 
 def _with_own_tables(session: Session, found: Asked, tolerance: float) -> bool:
     for table in session.candidates.values():
         abar = np.exp(table.log_abar[np.clip(found.t, 0, table.T)]).astype(float)[:, None]
-        if _gap(np.asarray(found.seen_x), np.sqrt(abar) * found.x0 + np.sqrt(1 - abar) * found.noise) <= tolerance:
+        if (
+            _gap(np.asarray(found.seen_x), np.sqrt(abar) * found.x0 + np.sqrt(1 - abar) * found.noise)
+            <= tolerance
+        ):
             return True
     return False
 
@@ -208,8 +235,8 @@ def _other_level(session: Session, port: str, found: Asked, family: str) -> Find
     shift = np.unique(seen - found.t)
     worst = {"t": int(found.t[0])}
     if len(np.unique(seen)) == 1:
-        same = fail(family, f"the model is asked at level {seen[0]:g} whatever t is: the same term every time", also=("index",), worst=worst)
-        return same
+        message = f"the model is asked at level {seen[0]:g} whatever t is: the same term every time"
+        return fail(family, message, also=("index",), worst=worst)
     if len(shift) == 1:
         origin = session.dialect.index_origin - int(shift[0])
         dialect = session.dialect.but(index_origin=origin) if origin in (0, 1) else None
@@ -237,7 +264,7 @@ def target_of(session: Session, found: Asked) -> dict[str, Array]:
     }
 
 
-REDUCTIONS = {
+REDUCTIONS: dict[str, Callable[[Array], Array]] = {
     "mean": lambda e: (e**2).mean(1),
     "sum": lambda e: (e**2).sum(1),
     "half_mean": lambda e: (e**2).mean(1) / 2,
@@ -278,27 +305,63 @@ def _losses(session: Session, found: Asked) -> Iterator[tuple[Diagnosis, Array]]
     targets = target_of(session, found)
     error = found.output - targets[kind]
     for name, reduce in REDUCTIONS.items():
-        yield Diagnosis("convention", f"the reduction is {name}", dialect=session.dialect.but(loss_reduction=name), also=("loss-weight",)), reduce(error)
-    yield Diagnosis("sign", "the error is output + target"), REDUCTIONS[declared](found.output + targets[kind])
+        yield (
+            Diagnosis(
+                "convention",
+                f"the reduction is {name}",
+                dialect=session.dialect.but(loss_reduction=name),
+                also=("loss-weight",),
+            ),
+            reduce(error),
+        )
+    yield (
+        Diagnosis("sign", "the error is output + target"),
+        REDUCTIONS[declared](found.output + targets[kind]),
+    )
     for other, target in targets.items():
         if other != kind:
             words = f"the target is {other}, not {kind}"
             dialect = session.dialect.but(parameterization=other)
             for reduce in REDUCTIONS.values():
-                yield Diagnosis("parameterization", words, dialect=dialect, also=("convention", "loss-weight")), reduce(found.output - target)
+                yield (
+                    Diagnosis("parameterization", words, dialect=dialect, also=("convention", "loss-weight")),
+                    reduce(found.output - target),
+                )
     mean = (error**2).mean(1)
     yield Diagnosis("loss-weight", "the root of the mean squared error", also=("sqrt",)), np.sqrt(mean)
-    yield Diagnosis("loss-weight", "the root of the summed squared error", also=("sqrt",)), np.sqrt((error**2).sum(1))
+    yield (
+        Diagnosis("loss-weight", "the root of the summed squared error", also=("sqrt",)),
+        np.sqrt((error**2).sum(1)),
+    )
     yield Diagnosis("loss-weight", "the mean absolute error, not its square"), np.abs(error).mean(1)
     yield Diagnosis("loss-weight", "the summed absolute error, not its square"), np.abs(error).sum(1)
-    yield Diagnosis("loss-weight", "the square of the mean error, not the mean of squares"), error.mean(1) ** 2
-    yield Diagnosis("loss-weight", "the mean over the batch for every sample", also=("state-broadcast",)), np.full(len(mean), mean.mean())
+    yield (
+        Diagnosis("loss-weight", "the square of the mean error, not the mean of squares"),
+        error.mean(1) ** 2,
+    )
+    yield (
+        Diagnosis("loss-weight", "the mean over the batch for every sample", also=("state-broadcast",)),
+        np.full(len(mean), mean.mean()),
+    )
     huber = np.where(np.abs(error) < 1, 0.5 * error**2, np.abs(error) - 0.5)
     yield Diagnosis("loss-weight", "the Huber loss, not the squared error"), huber.mean(1)
     for name, weight in weights(session, found.t).items():
         for reduction, reduce in REDUCTIONS.items():
-            yield Diagnosis("loss-weight", f"{reduction} of squared errors weighted by {name}, where no weight is declared"), weight * reduce(error)
-            yield Diagnosis("loss-weight", f"{reduction} of squared errors, each weighted by the batch's mean of {name}: broadcast", also=("state-broadcast",)), weight.mean() * reduce(error)
+            yield (
+                Diagnosis(
+                    "loss-weight",
+                    f"{reduction} of squared errors weighted by {name}, where no weight is declared",
+                ),
+                weight * reduce(error),
+            )
+            yield (
+                Diagnosis(
+                    "loss-weight",
+                    f"{reduction} of squared errors, each weighted by the batch's mean of {name}: broadcast",
+                    also=("state-broadcast",),
+                ),
+                weight.mean() * reduce(error),
+            )
 
 
 def weights(session: Session, t: Array) -> dict[str, Array]:
@@ -311,7 +374,8 @@ def weights(session: Session, t: Array) -> dict[str, Array]:
         found = {
             "SNR": snr, "1/SNR": 1 / snr, "min(SNR, 5)": capped, "min(SNR, 5)/SNR": capped / snr,
             "min(SNR, 5)/(SNR + 1)": capped / (snr + 1), "1 - ᾱ_t": 1 - abar, "1/(1 - ᾱ_t)": 1 / (1 - abar),
-            "√(1 - ᾱ_t)": np.sqrt(1 - abar), "1/√(1 - ᾱ_t)": 1 / np.sqrt(1 - abar), "ᾱ_t": abar, "1/ᾱ_t": 1 / abar,
+            "√(1 - ᾱ_t)": np.sqrt(1 - abar), "1/√(1 - ᾱ_t)": 1 / np.sqrt(1 - abar),
+            "ᾱ_t": abar, "1/ᾱ_t": 1 / abar,
             "β_t": beta, "1/β_t": 1 / beta, "SNR + 1": snr + 1, "√SNR": np.sqrt(snr), "t/T": t / session.T,
             "β_t²/(2β̃_t α_t (1 - ᾱ_t))": beta**2 / (2 * tilde * alpha * (1 - abar)),
             "β_t²/(2β_t α_t (1 - ᾱ_t))": beta**2 / (2 * beta * alpha * (1 - abar)),
@@ -328,7 +392,10 @@ def _weight(session: Session, found: Asked, want: Array) -> Diagnosis:
     if np.ptp(ratio) <= CONSTANT * np.abs(ratio).max():
         return Diagnosis("loss-weight", f"the right loss times {ratio[0]:.9g}")
     mean = found.value.mean() / want.mean()
-    return Diagnosis("loss-weight", f"no known weight fits: the ratio to the right loss runs from {ratio.min():.4g} to {ratio.max():.4g} (of sums: {mean:.4g})")
+    message = (
+        f"the ratio to the right loss runs from {ratio.min():.4g} to {ratio.max():.4g} (of sums: {mean:.4g})"
+    )
+    return Diagnosis("loss-weight", f"no known weight fits: {message}")
 
 
 def independent(session: Session, port: str, family: str) -> Finding:
@@ -339,19 +406,30 @@ def independent(session: Session, port: str, family: str) -> Finding:
     if found.alone:
         return Finding(True, "asked one sample at a time")
     keep = slice(1, 4) if len(found.t) >= 4 else slice(0, len(found.t))
-    rows = [torch.as_tensor(value[keep].reshape(-1, 3 if value.shape[1] == 3 else value.shape[1])) for value in (found.x0, found.noise, found.output)]
+    rows = [
+        torch.as_tensor(value[keep].reshape(-1, 3 if value.shape[1] == 3 else value.shape[1]))
+        for value in (found.x0, found.noise, found.output)
+    ]
     layout = LAYOUTS[0] if found.x0.shape[1] == 3 else LAYOUTS[1]
     x0, noise, output = (value.reshape(-1, *layout) for value in rows)
     levels = torch.as_tensor(found.t[keep] + session.dialect.index_origin - 1)
     model = FixedModel(output, session)
-    call = session.caller(port, {"model": model, "x0": x0, "t": levels, "noise": noise}, lambda number, shape: noise if shape == tuple(noise.shape) else torch.zeros(shape))
+    call = session.caller(
+        port,
+        {"model": model, "x0": x0, "t": levels, "noise": noise},
+        lambda number, shape: noise if shape == tuple(noise.shape) else torch.zeros(shape),
+    )
     got = numbers(call.value).values.numpy()
     if got.shape != (len(x0),):
         return fail("state-broadcast", f"a batch of {len(x0)} gives shape {got.shape}")
     both = np.isnan(got) & np.isnan(found.value[keep])
     gap = np.max(np.where(both, 0, np.abs(got - found.value[keep]) / (1e-300 + np.abs(found.value[keep]))))
     if not gap <= 1e-4:
-        return fail(family, "a sample's value depends on the samples beside it: broadcast or averaged over the batch", also=("state-broadcast",))
+        return fail(
+            family,
+            "a sample's value depends on the samples beside it: broadcast or averaged over the batch",
+            also=("state-broadcast",),
+        )
     return Finding(True)
 
 
@@ -431,7 +509,8 @@ def vlb_value(session: Session) -> Finding:
         ratio = (found.value / want)[above]
     if np.isfinite(ratio).all() and np.ptp(ratio) <= CONSTANT * np.abs(ratio).max():
         return fail("likelihood", f"the right term times {ratio[0]:.9g}", also=("loss-weight",), **fields)
-    return fail("likelihood", f"no known mistake fits: the ratio to the right term runs from {ratio.min():.4g} to {ratio.max():.4g}", also=("loss-weight",), **fields)
+    message = f"the ratio to the right term runs from {ratio.min():.4g} to {ratio.max():.4g}"
+    return fail("likelihood", f"no known mistake fits: {message}", also=("loss-weight",), **fields)
 
 
 def _eps_error(session: Session, found: Asked) -> Array:
@@ -451,7 +530,9 @@ def _kl(error: Array, at: dict[str, Array], variance: Array) -> Array:
         return np.asarray(c2 * (error**2).sum(1) / (2 * variance) + np.where(ratio == 1, 0.0, apart))
 
 
-def _terms(session: Session, found: Asked, error: Array, at: dict[str, Array], want: Array) -> Iterator[tuple[Diagnosis, Array]]:
+def _terms(
+    session: Session, found: Asked, error: Array, at: dict[str, Array], want: Array
+) -> Iterator[tuple[Diagnosis, Array]]:
     D, beta, tilde = error.shape[1], at["beta_t"], at["beta_tilde"]
     plain = (error**2).sum(1)
     with np.errstate(all="ignore"):
@@ -462,33 +543,82 @@ def _terms(session: Session, found: Asked, error: Array, at: dict[str, Array], w
         yield Diagnosis("likelihood", "the mean over dimensions; a log-likelihood is their sum"), want / D
         yield Diagnosis("likelihood", "bits, not nats"), want / np.log(2)
         yield Diagnosis("likelihood", "bits for each dimension, not nats"), want / np.log(2) / D
-        yield Diagnosis("likelihood", "the sign is flipped: log-likelihood, not its negative", also=("sign",)), -want
+        yield (
+            Diagnosis("likelihood", "the sign is flipped: log-likelihood, not its negative", also=("sign",)),
+            -want,
+        )
         yield Diagnosis("likelihood", "the factor 1/2 is missing", also=("loss-weight",)), 2 * want
         yield Diagnosis("likelihood", "half of the term", also=("loss-weight",)), want / 2
-        yield Diagnosis("loss-weight", "weights of the batch are averaged: (B, 1) against (B,)", also=("state-broadcast",)), average * plain
+        yield (
+            Diagnosis(
+                "loss-weight",
+                "weights of the batch are averaged: (B, 1) against (B,)",
+                also=("state-broadcast",),
+            ),
+            average * plain,
+        )
         yield Diagnosis("loss-weight", "the unweighted error", also=("likelihood",)), plain
         yield Diagnosis("loss-weight", "the unweighted mean error", also=("likelihood",)), plain / D
         declared = beta if session.dialect.variance == "beta" else tilde
         if session.dialect.variance != "beta_tilde":
             words = "the KL leaves out the logarithm and the ratio of the variances"
             yield Diagnosis("likelihood", words), c2 * plain / (2 * declared)
-            yield Diagnosis("likelihood", "the KL leaves out the logarithm of the variances"), want + D * np.log(tilde / declared) / 2
-            yield Diagnosis("likelihood", "the KL leaves out the ratio of the variances"), want - D * tilde / declared / 2
+            yield (
+                Diagnosis("likelihood", "the KL leaves out the logarithm of the variances"),
+                want + D * np.log(tilde / declared) / 2,
+            )
+            yield (
+                Diagnosis("likelihood", "the KL leaves out the ratio of the variances"),
+                want - D * tilde / declared / 2,
+            )
             yield Diagnosis("likelihood", "the KL leaves out its -1"), want + D / 2
-        for name, variance in (("β_t", beta), ("β̃_t", tilde), ("1 - ᾱ_t", 1 - at["abar_t"]), ("√β̃_t", np.sqrt(tilde)), ("√β_t", np.sqrt(beta)), ("β̃_t²", tilde**2)):
+        for name, variance in (
+            ("β_t", beta),
+            ("β̃_t", tilde),
+            ("1 - ᾱ_t", 1 - at["abar_t"]),
+            ("√β̃_t", np.sqrt(tilde)),
+            ("√β_t", np.sqrt(beta)),
+            ("β̃_t²", tilde**2),
+        ):
             family = "sqrt" if "√" in name or "²" in name else "variance"
             also = ("likelihood", "loss-weight")
-            for words, form in (("", c2 * plain / (2 * variance)), (" and the factor 1/2 is missing", c2 * plain / variance)):
-                yield Diagnosis(family, f"the squared difference of means is divided by {name}{words}", also=also), form
-                yield Diagnosis(family, f"the squared difference of means is divided by {name}{words}; mean over dimensions", also=also), form / D
-            yield Diagnosis("variance", f"the KL to a step of variance {name}", also=also), _kl(error, at, variance)
-        yield Diagnosis("likelihood", "the arguments of the KL are swapped", also=("sign",)), _swapped_kl(error, at, beta)
+            for words, form in (
+                ("", c2 * plain / (2 * variance)),
+                (" and the factor 1/2 is missing", c2 * plain / variance),
+            ):
+                yield (
+                    Diagnosis(
+                        family, f"the squared difference of means is divided by {name}{words}", also=also
+                    ),
+                    form,
+                )
+                yield (
+                    Diagnosis(
+                        family,
+                        f"the squared difference of means is divided by {name}{words}; mean over dimensions",
+                        also=also,
+                    ),
+                    form / D,
+                )
+            yield (
+                Diagnosis("variance", f"the KL to a step of variance {name}", also=also),
+                _kl(error, at, variance),
+            )
+        yield (
+            Diagnosis("likelihood", "the arguments of the KL are swapped", also=("sign",)),
+            _swapped_kl(error, at, beta),
+        )
         for name, other in weights(session, found.t).items():
             yield Diagnosis("loss-weight", f"weighted by {name}", also=("likelihood",)), other * plain
-            yield Diagnosis("loss-weight", f"weighted by {name}, mean over dimensions", also=("likelihood",)), other * plain / D
+            yield (
+                Diagnosis("loss-weight", f"weighted by {name}, mean over dimensions", also=("likelihood",)),
+                other * plain / D,
+            )
 
 
 def _swapped_kl(error: Array, at: dict[str, Array], variance: Array) -> Array:
     c2 = at["beta_t"] ** 2 / (at["alpha_t"] * (1 - at["abar_t"]))
     ratio = variance / at["beta_tilde"]
-    return np.asarray(c2 * (error**2).sum(1) / (2 * at["beta_tilde"]) + error.shape[1] * (ratio - 1 - np.log(ratio)) / 2)
+    return np.asarray(
+        c2 * (error**2).sum(1) / (2 * at["beta_tilde"]) + error.shape[1] * (ratio - 1 - np.log(ratio)) / 2
+    )

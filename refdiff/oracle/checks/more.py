@@ -1,4 +1,5 @@
-"""What does not fit the general pattern: sigmas, the posterior's variance, steps to data, zero terminal SNR, float32."""
+"""What does not fit the general pattern: sigmas, the posterior's variance, steps to data, zero terminal
+SNR, float32."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from refdiff.oracle import diagnose, formulas
 from refdiff.oracle.calls import Caller, TargetError, numbers
-from refdiff.oracle.checks.affine import measured, outcome
+from refdiff.oracle.checks.affine import outcome
 from refdiff.oracle.checks.conduct import answered
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.compare import Comparison, compare
@@ -39,7 +40,8 @@ def sigmas_values(session: Session) -> Finding:
         worst = int(np.argmax(error / unit))
         fields: dict[str, Any] = {
             "error": float(error[worst]), "tolerance": float(unit[worst]), "worst": {"t": worst + 1},
-            "got": float(inner[worst]), "wanted": float(want[worst + 1]), "asked": f"sigma of level {worst + 1}",
+            "got": float(inner[worst]), "wanted": float(want[worst + 1]),
+            "asked": f"sigma of level {worst + 1}",
         }  # fmt: skip
         if (error <= unit).all():
             return Finding(True, **fields)
@@ -48,7 +50,11 @@ def sigmas_values(session: Session) -> Finding:
     slack = 1e-3
     if inner.min(initial=np.inf) < low * (1 - slack) or inner.max(initial=0.0) > high * (1 + slack):
         outside = float(inner[0] if inner[0] < low * (1 - slack) else inner[-1])
-        return fail("schedule", f"sigma = {outside:.6g} lies outside of {low:.6g}..{high:.6g}, the schedule's", got=outside)
+        return fail(
+            "schedule",
+            f"sigma = {outside:.6g} lies outside of {low:.6g}..{high:.6g}, the schedule's",
+            got=outside,
+        )
     return Finding(True, f"{len(inner)} levels inside the schedule's range")
 
 
@@ -63,17 +69,37 @@ def _not_sigma(session: Session, got: Array, want: Array) -> Diagnosis:
     near = np.append(want[2:], want[-1])
     guesses: tuple[tuple[str, str, Array, tuple[str, ...]], ...] = (
         ("sqrt", "sigma², the root is missing", want[1:] ** 2, ("schedule",)),
-        ("schedule", "sqrt(1 - alpha_bar): the standard deviation of x_t, not of x_t / sqrt(alpha_bar)", np.sqrt(1 - abar), ("parameterization",)),
+        (
+            "schedule",
+            "sqrt(1 - alpha_bar): the standard deviation of x_t, not of x_t / sqrt(alpha_bar)",
+            np.sqrt(1 - abar),
+            ("parameterization",),
+        ),
         ("sqrt", "1 - alpha_bar", 1 - abar, ("schedule",)),
         ("schedule", "the inverse of sigma", np.sort(1 / want[1:]), ("sign",)),
         ("schedule", "sqrt(beta)", np.sqrt(beta), ()),
         ("schedule", "(1 - alpha_bar) / sqrt(alpha_bar)", (1 - abar) / np.sqrt(abar), ("sqrt",)),
         ("schedule", "sqrt(1 - alpha_bar) / alpha_bar", np.sqrt(1 - abar) / abar, ("sqrt",)),
-        ("schedule", "sqrt(1 / alpha_t - 1): alpha for alpha_bar", np.sort(np.sqrt(1 / (1 - beta) - 1)), ("index",)),
+        (
+            "schedule",
+            "sqrt(1 / alpha_t - 1): alpha for alpha_bar",
+            np.sort(np.sqrt(1 / (1 - beta) - 1)),
+            ("index",),
+        ),
         ("index", "shifted by one level", near, ("schedule",)),
         ("schedule", "log of sigma", np.sort(np.log(want[1:])), ()),
-        ("precision", "alpha_bar is rounded to float16", np.sort(np.sqrt(1 / _low(abar, torch.float16) - 1)), ()),
-        ("precision", "alpha_bar is rounded to bfloat16", np.sort(np.sqrt(1 / _low(abar, torch.bfloat16) - 1)), ()),
+        (
+            "precision",
+            "alpha_bar is rounded to float16",
+            np.sort(np.sqrt(1 / _low(abar, torch.float16) - 1)),
+            (),
+        ),
+        (
+            "precision",
+            "alpha_bar is rounded to bfloat16",
+            np.sort(np.sqrt(1 / _low(abar, torch.bfloat16) - 1)),
+            (),
+        ),
         ("precision", "rounded to float16", _low(want[1:], torch.float16), ()),
         ("precision", "rounded to bfloat16", _low(want[1:], torch.bfloat16), ()),
     )
@@ -85,7 +111,9 @@ def _not_sigma(session: Session, got: Array, want: Array) -> Diagnosis:
     if np.ptp(ratio) < 1e-4 * ratio.max():
         return Diagnosis("schedule", f"the right ones times {ratio.mean():.8g}")
     family = "precision" if np.max(np.abs(ratio - 1)) < 1e-2 else "schedule"
-    return Diagnosis(family, f"no known mistake fits: off by up to {np.max(np.abs(ratio - 1)):.3g} (relative)")
+    return Diagnosis(
+        family, f"no known mistake fits: off by up to {np.max(np.abs(ratio - 1)):.3g} (relative)"
+    )
 
 
 def _low(values: Array, kind: torch.dtype) -> Array:
@@ -106,7 +134,9 @@ def sigmas_monotone(session: Session) -> Finding:
         return Finding(True)
     flat = np.flatnonzero(step == 0)
     if len(flat) and flat[-1] == len(step) - 1:
-        return fail("schedule", f"ends with {got[-1]:g} twice: the last level is not 0", also=("noise-at-t0",))
+        return fail(
+            "schedule", f"ends with {got[-1]:g} twice: the last level is not 0", also=("noise-at-t0",)
+        )
     return fail("schedule", "neither rising nor falling strictly", also=("index",))
 
 
@@ -119,7 +149,9 @@ def _variances(session: Session) -> tuple[Points, Array, Array]:
     found = answered(session, "q_posterior")
     values = np.full(len(found.points), np.nan)
     usable = np.zeros(len(found.points), dtype=bool)
-    groups = [np.arange(len(values))] if found.mode == MODES[0] else [np.array([i]) for i in range(len(values))]
+    groups = (
+        [np.arange(len(values))] if found.mode == MODES[0] else [np.array([i]) for i in range(len(values))]
+    )
     for group in groups:
         count = 2 if found.mode != MODES[0] else 1
         t = level(session.dialect.index_origin, np.repeat(found.points.t[group], count), found.mode)
@@ -146,8 +178,14 @@ def _variance_of(value: Any, shape: tuple[int, ...]) -> Array:
         raise TargetError("shape", message, "state-broadcast") from None
     flat = wide.reshape(shape[0], -1).numpy()
     if bool((np.nan_to_num(flat) != np.nan_to_num(flat[:, :1])).any()):
-        raise TargetError("shape", "the variance differs between the dimensions of a sample", "state-broadcast")
+        raise TargetError(
+            "shape", "the variance differs between the dimensions of a sample", "state-broadcast"
+        )
     return np.asarray(flat[:, 0])
+
+
+def _itself(values: Array, want: Expected) -> tuple[Array, Expected]:
+    return values, want
 
 
 @check("q_posterior.variance")
@@ -157,17 +195,31 @@ def posterior_variance(session: Session) -> Finding:
     first: tuple[Expected, Comparison] | None = None
     for source, table in session.candidates.items():
         want = expected_variance(session.dialect, table, points)
-        decided = compare(values[None, :], want, usable, session.dialect.dtype, lambda: (values[None, :], want))
+        scan = partial(_itself, values[None, :], want)
+        decided = compare(values[None, :], want, usable, session.dialect.dtype, scan)
         first = first or (want, decided)
         if decided.ok:
-            message = "" if source == "declared" else f"with the target's own {source}, which are not the declared ones"
+            message = (
+                ""
+                if source == "declared"
+                else f"with the target's own {source}, which are not the declared ones"
+            )
             return Finding(True, message, precision=decided.precision)
     assert first is not None
     want, decided = first
     got, wanted = float(values[decided.point]), float(want.values[0, decided.point])
     digits, ulps = agreement(got, wanted, ROUNDOFF)
     programs = formulas.variance_programs(session.dialect)
-    case = Case("q_posterior.variance", session.dialect, session.declared, points, values[None, :], want, usable, programs)
+    case = Case(
+        "q_posterior.variance",
+        session.dialect,
+        session.declared,
+        points,
+        values[None, :],
+        want,
+        usable,
+        programs,
+    )
     diagnosis = diagnose.tiny(case) if decided.systematic else diagnose.budgeted(session, case)
     return Finding(
         False, "", diagnosis, decided.error, decided.tolerance, points.describe(decided.point),
@@ -212,7 +264,11 @@ def guidance(session: Session) -> Finding:
     if decided.ok:
         return Finding(True)
     tolerance = want.tolerance(UNIT["float32"]).astype(float)
-    wrong = found.answered & np.isfinite(want.values).all(0) & ~(np.abs(found.values - want.values.astype(float)) <= tolerance)
+    wrong = (
+        found.answered
+        & np.isfinite(want.values).all(0)
+        & ~(np.abs(found.values - want.values.astype(float)) <= tolerance)
+    )
     unscaled = found.points.scalars["scale"] == 0
     row = found.states.index("g")
     mean = np.delete(wrong, row, 0)
@@ -222,7 +278,11 @@ def guidance(session: Session) -> Finding:
         return fail("guidance", "the scale changes the mean beside the gradient's shift")
     index = int(np.argmax(wrong[row]))
     got, wanted = float(found.values[row, index]), float(want.values[row, index])
-    words = "the gradient is ignored" if not np.nan_to_num(found.values[row]).any() else "the gradient's coefficient is wrong"
+    words = (
+        "the gradient is ignored"
+        if not np.nan_to_num(found.values[row]).any()
+        else "the gradient's coefficient is wrong"
+    )
     return fail("guidance", words, worst=found.points.describe(index), got=got, wanted=wanted)
 
 
@@ -259,7 +319,11 @@ def zero_snr(session: Session, name: str) -> Finding:
         return Finding(True, f"refused: {found.errors[0]}")
     if np.isfinite(found.values).all():
         return Finding(True, "finite")
-    return fail("parameterization", "eps-prediction divides by sqrt(alpha_bar_T) = 0 and answers with inf or NaN", worst=points.describe(0))
+    return fail(
+        "parameterization",
+        "eps-prediction divides by sqrt(alpha_bar_T) = 0 and answers with inf or NaN",
+        worst=points.describe(0),
+    )
 
 
 def dtype_ladder(session: Session, name: str) -> Finding:
@@ -278,11 +342,19 @@ def dtype_ladder(session: Session, name: str) -> Finding:
     want = expected(formulas.PORTS[name], session.dialect, session.declared, points)
     tolerance = want.tolerance(UNIT["float32"]).astype(float)
     gap = np.abs(found.values - full.values[:, index])
-    bad = np.isfinite(full.values[:, index]) & ~(gap <= tolerance + 16 * UNIT["float32"] * np.abs(full.values[:, index]))
+    bad = np.isfinite(full.values[:, index]) & ~(
+        gap <= tolerance + 16 * UNIT["float32"] * np.abs(full.values[:, index])
+    )
     if bad.any():
         row, point = (int(i[0]) for i in np.nonzero(bad))
-        fields: dict[str, Any] = {"worst": points.describe(point), "error": float(gap[row, point]), "tolerance": float(tolerance[row, point])}
-        return fail("precision", f"float32 states get less than float32 precision ({found.dtype} out)", **fields)
+        fields: dict[str, Any] = {
+            "worst": points.describe(point),
+            "error": float(gap[row, point]),
+            "tolerance": float(tolerance[row, point]),
+        }
+        return fail(
+            "precision", f"float32 states get less than float32 precision ({found.dtype} out)", **fields
+        )
     return Finding(True, f"float32 in, {found.dtype} out")
 
 
@@ -290,4 +362,3 @@ for _name in ("predict_x0", "ddpm_step", "ddim_step"):
     check(f"{_name}.zero_snr", _name)(partial(zero_snr, name=_name))
 for _name in formulas.PORTS:
     check(f"{_name}.dtype_ladder", _name)(partial(dtype_ladder, name=_name))
-

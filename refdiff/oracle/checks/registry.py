@@ -28,7 +28,7 @@ class Finding:
     precision: str | None = None
 
 
-class NotApplicable(Exception):
+class NotApplicable(Exception):  # noqa: N818  (it is no error)
     """A check does not apply to this target, for the reason given."""
 
 

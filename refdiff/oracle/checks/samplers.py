@@ -60,13 +60,16 @@ class Known:
 
 def perfect(session: Session) -> law.PerfectModel:
     """The perfect model for the declared schedule."""
-    return session.once("perfect", lambda: law.PerfectModel(session.declared, session.dialect.parameterization))  # type: ignore[no-any-return]
+    kind = session.dialect.parameterization
+    return session.once("perfect", lambda: law.PerfectModel(session.declared, kind))  # type: ignore[no-any-return]
 
 
 def plan(session: Session) -> tuple[int, ...]:
     """Numbers of steps: few, one that does not divide T, all."""
     T = session.T
-    return tuple(n for n in dict.fromkeys([*(n for n in COUNTS if n < T), T]) if not timesteps.leaves(session, n))
+    return tuple(
+        n for n in dict.fromkeys([*(n for n in COUNTS if n < T), T]) if not timesteps.leaves(session, n)
+    )
 
 
 def runs(session: Session) -> dict[int, law.Run]:
@@ -154,7 +157,9 @@ def levels(session: Session) -> Finding:
         asked = np.array(run.levels)
         worst = {"steps": n}
         if not np.isfinite(asked).all():
-            return fail("state-broadcast", "one call of the model has different levels for its rows", worst=worst)
+            return fail(
+                "state-broadcast", "one call of the model has different levels for its rows", worst=worst
+            )
         if (asked != np.round(asked)).any():
             message = f"the model is asked at {asked[asked != np.round(asked)][0]:g}, which is no level"
             return fail("index", message, also=("schedule", "time-embedding"), worst=worst)
@@ -179,7 +184,9 @@ def _out_of_range(session: Session, asked: Array, worst: dict[str, Any]) -> Find
     message = f"the model is asked at levels {low}..{high} of 1..{session.T}"
     if origin == 1 and low == 0:
         dialect = session.dialect.but(index_origin=0)
-        return fail("index", f"{message}: labels start at 0", dialect=dialect, also=("convention",), worst=worst)
+        return fail(
+            "index", f"{message}: labels start at 0", dialect=dialect, also=("convention",), worst=worst
+        )
     return fail("index", message, worst=worst)
 
 
@@ -203,8 +210,18 @@ def _against_rule(session: Session, n: int, asked: Array) -> Finding | None:
             other = timesteps.recognised(session.T, {n: got})
             if other is not None:
                 dialect = session.dialect.but(spacing=other[0], offset=other[1])
-                return fail("convention", f"the levels are {other[0]}, offset {other[1]}", dialect=dialect, also=("schedule", "index"))
-            return fail("index", f"levels {_short(got)}, wanted {_short(want)}", also=("schedule",), worst={"steps": n})
+                return fail(
+                    "convention",
+                    f"the levels are {other[0]}, offset {other[1]}",
+                    dialect=dialect,
+                    also=("schedule", "index"),
+                )
+            return fail(
+                "index",
+                f"levels {_short(got)}, wanted {_short(want)}",
+                also=("schedule",),
+                worst={"steps": n},
+            )
     elif asked[0] < 0.4 * session.T and n > 1:
         message = f"starts at level {asked[0]} of {session.T}: the noisiest levels are never visited"
         return fail("schedule", message, also=("index",), worst={"steps": n})
@@ -236,19 +253,61 @@ def start(session: Session) -> Finding:
         return Finding(True, got=factor, wanted=1.0)
     sigma = np.sqrt(1 / abar - 1)
     guesses = (
-        (1 / np.sqrt(abar), "data-scaling", "the model input is not divided by sqrt(sigma² + 1)", ("parameterization",)),
-        (sigma, "data-scaling", "the state starts at sigma_max and is not scaled for the model", ("parameterization",)),
-        (abar, "parameterization", "the start is divided by sqrt(sigma² + 1), where it is to be multiplied", ("data-scaling",)),
-        (np.sqrt(abar), "parameterization", "the start is scaled by sqrt(alpha_bar): into another space", ("data-scaling",)),
-        (np.sqrt(abar * (1 - abar)), "parameterization", "the start is scaled by sigma in another space", ("data-scaling",)),
-        (np.sqrt(1 - abar), "data-scaling", "the start is scaled by sqrt(1 - alpha_bar_T)", ("parameterization",)),
-        (np.sqrt(abar / low), "noise-at-t0", "the start has the standard deviation of the last level, not of the first", ("index",)),
-        (np.sqrt(1 / low - 1) * np.sqrt(abar), "noise-at-t0", "the start has sigma of the last level, not of the first", ("index",)),
+        (
+            1 / np.sqrt(abar),
+            "data-scaling",
+            "the model input is not divided by sqrt(sigma² + 1)",
+            ("parameterization",),
+        ),
+        (
+            sigma,
+            "data-scaling",
+            "the state starts at sigma_max and is not scaled for the model",
+            ("parameterization",),
+        ),
+        (
+            abar,
+            "parameterization",
+            "the start is divided by sqrt(sigma² + 1), where it is to be multiplied",
+            ("data-scaling",),
+        ),
+        (
+            np.sqrt(abar),
+            "parameterization",
+            "the start is scaled by sqrt(alpha_bar): into another space",
+            ("data-scaling",),
+        ),
+        (
+            np.sqrt(abar * (1 - abar)),
+            "parameterization",
+            "the start is scaled by sigma in another space",
+            ("data-scaling",),
+        ),
+        (
+            np.sqrt(1 - abar),
+            "data-scaling",
+            "the start is scaled by sqrt(1 - alpha_bar_T)",
+            ("parameterization",),
+        ),
+        (
+            np.sqrt(abar / low),
+            "noise-at-t0",
+            "the start has the standard deviation of the last level, not of the first",
+            ("index",),
+        ),
+        (
+            np.sqrt(1 / low - 1) * np.sqrt(abar),
+            "noise-at-t0",
+            "the start has sigma of the last level, not of the first",
+            ("index",),
+        ),
     )
     value, family, words, also = min(guesses, key=lambda guess: abs(factor - guess[0]) / guess[0])
     if abs(factor - value) <= 1e-4 * value:
         return fail(family, words, also=also, got=factor, wanted=1.0)
-    return fail("data-scaling", f"the first state is {factor:.6g} x_T", also=("noise-at-t0",), got=factor, wanted=1.0)
+    return fail(
+        "data-scaling", f"the first state is {factor:.6g} x_T", also=("noise-at-t0",), got=factor, wanted=1.0
+    )
 
 
 @check("sample.noise_count")
@@ -258,11 +317,17 @@ def noise_count(session: Session) -> Finding:
         if run.draws.odd:
             return fail("state-broadcast", f"draws noise of shape {run.draws.odd[0]}, shared by rows")
         if run.others:
-            return fail("state-broadcast", f"draws that are not Gaussian noise: {', '.join(sorted(set(run.others)))}")
+            return fail(
+                "state-broadcast", f"draws that are not Gaussian noise: {', '.join(sorted(set(run.others)))}"
+            )
         used = steps(session, n).noises
         if (used > 1).any():
             index = int(np.argmax(used))
-            return fail("variance", f"step {index + 1} of {n} uses {used[index]} independent noises", worst={"steps": n})
+            return fail(
+                "variance",
+                f"step {index + 1} of {n} uses {used[index]} independent noises",
+                worst={"steps": n},
+            )
     return Finding(True)
 
 
@@ -299,7 +364,12 @@ def affine(session: Session) -> Finding:
         index = int(np.argmax(found.residual))
         if not np.isfinite(found.values[:, index]).all():
             family = _family_of_the_step(session) or "parameterization"
-            return fail(family, f"step {index + 1} of {n} is not finite", also=("noise-at-t0",), worst=_step(found, index))
+            return fail(
+                family,
+                f"step {index + 1} of {n} is not finite",
+                also=("noise-at-t0",),
+                worst=_step(found, index),
+            )
         if session.dialect.clip is not None:
             return Finding(True, "clipped, as declared")
         message = f"step {index + 1} of {n} is no combination of its state, one model output and its noise"
@@ -324,13 +394,14 @@ def _step(found: law.Steps, index: int) -> dict[str, Any]:
 
 
 def known(session: Session, n: int) -> Known:
-    """The sampler nearest to what was measured: the first that agrees, else the one with the fewest wrong steps."""
+    """The sampler nearest to what was measured: the first that agrees, else the one with the fewest wrong
+    steps."""
     return session.once(("known", n), lambda: _known(session, n))  # type: ignore[no-any-return]
 
 
 def _known(session: Session, n: int) -> Known:
     found = usable(session, n)
-    tried = [_compared(session, n, found, *candidate) for candidate in _candidates(session, found)]
+    tried = [_compared(session, found, *candidate) for candidate in _candidates(session, found)]
     for one in tried:
         if one.decided.ok:
             return one
@@ -347,14 +418,24 @@ def _candidates(session: Session, found: law.Steps) -> list[tuple[str, float, st
     if session.dialect.sampler != "ddpm":
         etas = [0.0, 1.0, *fitted_eta(session, found)] if noisy else [0.0]
         kinds += [("ddim", eta, plain) for eta in etas]
-    return [(kind, eta, source, table, dialect) for source, table in session.candidates.items() for kind, eta, dialect in kinds]
+    return [
+        (kind, eta, source, table, dialect)
+        for source, table in session.candidates.items()
+        for kind, eta, dialect in kinds
+    ]
 
 
 def fitted_eta(session: Session, found: law.Steps) -> list[float]:
     """The eta that most steps agree on."""
     table = session.declared
-    points = Points(np.clip(found.t, 1, table.T), np.clip(found.s, 0, table.T), {"eta": np.ones(len(found.t))})
-    want = expected(formulas.PORTS["ddim_step"], session.dialect.but(space="vp"), table, points).values[2].astype(float)
+    points = Points(
+        np.clip(found.t, 1, table.T), np.clip(found.s, 0, table.T), {"eta": np.ones(len(found.t))}
+    )
+    want = (
+        expected(formulas.PORTS["ddim_step"], session.dialect.but(space="vp"), table, points)
+        .values[2]
+        .astype(float)
+    )
     with np.errstate(all="ignore"):
         ratio = np.abs(found.values[2]) / want
     ratio = ratio[np.isfinite(ratio)]
@@ -362,26 +443,40 @@ def fitted_eta(session: Session, found: law.Steps) -> list[float]:
 
 
 def _compared(
-    session: Session, n: int, found: law.Steps, kind: str, eta: float, source: str, table: Tables, dialect: Dialect
+    session: Session,
+    found: law.Steps,
+    kind: str,
+    eta: float,
+    source: str,
+    table: Tables,
+    dialect: Dialect,
 ) -> Known:
-    T = table.T
-    port = formulas.SAMPLERS[kind]
+    points, want = _wanted(found, kind, eta, table, dialect)
+
+    def scan() -> tuple[Array, Expected]:
+        # rounding is told from a formula on the run with the most levels
+        longest = steps(session, max(runs(session)))
+        levels, there = _wanted(longest, kind, eta, table, dialect)
+        order = np.argsort(levels.t)
+        return (np.abs(longest.values) * _signs(longest))[:, order], there.pick(order)
+
+    everything = np.ones(len(found.t), dtype=bool)
+    got = np.abs(found.values) * _signs(found)
+    decided = compare(got, want, everything, session.dialect.dtype, scan)
+    return Known(kind, eta, points, want, decided, source, table, dialect)
+
+
+def _wanted(
+    found: law.Steps, kind: str, eta: float, table: Tables, dialect: Dialect
+) -> tuple[Points, Expected]:
+    """What a known sampler does between the levels of a run."""
     scalars = {"eta": np.full(len(found.t), eta)} if kind == "ddim" else {}
     if kind == "ddpm" and dialect.variance in law.LEARNED:
         value = law.LEARNED[dialect.variance]
-        scalars["f"] = np.full(len(found.t), (value + 1) / 2 if dialect.variance == "learned_range" else value)
-    points = Points(np.clip(found.t, 1, T), np.clip(found.s, 0, T), scalars)
-    want = expected(port, dialect, table, points)
-    conditioned = _conditioned(found, want)
-    dtype = session.dialect.dtype
-
-    def scan() -> tuple[Array, Expected]:
-        order = np.argsort(points.t)
-        return found.values[:, order], conditioned.pick(order)
-
-    everything = np.ones(len(found.t), dtype=bool)
-    return Known(kind, eta, points, conditioned, compare(np.abs(found.values) * _signs(found), conditioned, everything, dtype, scan),
-                 source, table, dialect)  # fmt: skip
+        fraction = (value + 1) / 2 if dialect.variance == "learned_range" else value
+        scalars["f"] = np.full(len(found.t), fraction)
+    points = Points(np.clip(found.t, 1, table.T), np.clip(found.s, 0, table.T), scalars)
+    return points, _conditioned(found, expected(formulas.SAMPLERS[kind], dialect, table, points))
 
 
 def _signs(found: law.Steps) -> Array:
@@ -393,7 +488,7 @@ def _signs(found: law.Steps) -> Array:
 
 def _conditioned(found: law.Steps, want: Expected) -> Expected:
     """Coefficients that are read by regression are blurred by the rounding of the states."""
-    return Expected(want.states, want.values, want.local + found.blur, want.grown)
+    return Expected(want.states, want.values, want.local + found.blur, want.grown, want.tables)
 
 
 @check("sample.coefficients")
@@ -423,7 +518,7 @@ def _wrong(session: Session, n: int, found: law.Steps, best: Known) -> Finding:
         error=best.decided.error,
         tolerance=best.decided.tolerance,
         worst=_step(found, point),
-        asked=f"sample with {n} steps: coefficient of {name} in the step {found.t[point]} -> {found.s[point]}",
+        asked=f"sample, {n} steps: coefficient of {name} in the step {found.t[point]} -> {found.s[point]}",
         got=got,
         wanted=wanted,
         digits=digits,
@@ -467,9 +562,13 @@ def chained(session: Session, found: law.Steps, best: Known) -> Diagnosis | None
     t, s = int(found.t[index]), int(found.s[index])
     stride = session.T // max(len(found.t), 1)
     if end is not None and t - end == stride and t - s != stride:
-        message = f"the previous level is taken by stride: the step from {t} ends at {t} - {stride} = {end}, but the next begins at {s}"
+        wrong_end = f"{t} - {stride} = {end}"
+        message = f"the previous level is taken by stride: the step from {t} ends at {wrong_end}"
+        message = f"{message}, but the next begins at {s}"
     elif end is not None and all(e == found.t[i] - 1 for i, e in ends.items()):
-        message = f"the step from {t} ends at {end} = t - 1, but the next begins at {s}: coefficients of neighbouring levels"
+        message = (
+            f"the step from {t} ends at {end} = t - 1, the next begins at {s}: coefficients of neighbours"
+        )
     else:
         message = f"the step from {t} ends at level {end}, but the next begins at {s}"
     also = ("noise-at-t0",) if s == 0 and len(wrong) == 1 else ("schedule",)
@@ -481,7 +580,8 @@ def chained(session: Session, found: law.Steps, best: Known) -> Diagnosis | None
 
 
 def implied_ends(session: Session, found: law.Steps, best: Known, which: Array) -> dict[int, int | None]:
-    """For some steps: the level at which each really ends, whatever is asked next; None where no level fits."""
+    """For some steps: the level at which each really ends, whatever is asked next; None where no level
+    fits."""
     ends: dict[int, int | None] = {}
     port = formulas.SAMPLERS[best.kind]
     for i in which:
@@ -495,7 +595,7 @@ def implied_ends(session: Session, found: law.Steps, best: Known, which: Array) 
         slack = want.tolerance(unit).astype(float) + 16 * unit * best.want.local[:, i : i + 1].astype(float)
         # where the noise was masked at the last step, state and output decide
         rows = slice(0, 2) if found.s[i] == 0 else slice(0, 3)
-        ratio = (np.abs(value - want.values.astype(float)) / slack)[rows].max(0)
+        ratio = (np.abs(value - want.values.astype(float)) / np.maximum(slack, 1e-300))[rows].max(0)
         nearest = int(np.nanargmin(np.where(np.isfinite(ratio), ratio, np.inf)))
         ends[int(i)] = int(s[nearest]) if ratio[nearest] <= 1 else None
     return ends
@@ -547,13 +647,19 @@ def _exact_law(session: Session, n: int) -> Finding:
         raise NotApplicable("the law in terms of eps is not defined without signal at T")
     if session.dialect.clip is None and not bent <= max(BENT, _affine(session)):
         dialect = session.dialect.but(clip=1.0)
-        return fail("convention", "the output is not affine in x_T: x_0 is clipped", dialect=dialect, also=("data-scaling",), error=bent)
+        return fail(
+            "convention",
+            "the output is not affine in x_T: x_0 is clipped",
+            dialect=dialect,
+            also=("data-scaling",),
+            error=bent,
+        )
     found = usable(session, n)
     best = known(session, n)
     values = expected(formulas.SAMPLERS[best.kind], best.dialect, best.table, best.points)
     # where a level has no signal the formula is a limit: what was measured there is taken
     exact = np.where(np.isfinite(values.values), values.values, found.values).astype(float)
-    unit = UNIT["float64"] if best.decided.precision == "float64" else UNIT["float32"]
+    unit = UNIT["float32" if best.decided.precision in ("float32", "float32 tables") else "float64"]
     plain = law.Steps(found.t, found.s, found.values, found.residual, (1.0, 0.0), found.noises, found.blur)
     if session.dialect.space == "ve":
         plain = found
@@ -571,7 +677,12 @@ def _exact_law(session: Session, n: int) -> Finding:
     digits, ulps = agreement(_trace(got), _trace(want), ROUNDOFF)
     fields |= {"digits": digits, "ulps": ulps}
     if gap <= max(error, 1e-12):
-        return Finding(True, f"{n} steps of {best.name}; mean and covariance to {gap:.2g}", precision=best.decided.precision, **fields)
+        return Finding(
+            True,
+            f"{n} steps of {best.name}; mean and covariance to {gap:.2g}",
+            precision=best.decided.precision,
+            **fields,
+        )
     if not best.decided.ok:
         return Finding(False, f"nearest: {best.name}", explained(session, n, found, best), **fields)
     return Finding(False, best.name, _law_only(got, want), **fields)
@@ -583,5 +694,11 @@ def _trace(moments: law.Moments) -> float:
 
 def _law_only(got: law.Moments, want: law.Moments) -> Diagnosis:
     if np.abs(got.mean - want.mean).max() > np.abs(got.cov - want.cov).max():
-        return Diagnosis("data-scaling", "the steps are right, but the mean of the output is not: something is added before or after")
-    return Diagnosis("state-broadcast", "the steps are right, but the covariance of the output is not: rows or draws are not independent")
+        return Diagnosis(
+            "data-scaling",
+            "the steps are right, but the mean of the output is not: something is added before or after",
+        )
+    return Diagnosis(
+        "state-broadcast",
+        "the steps are right, but the covariance of the output is not: rows or draws are not independent",
+    )

@@ -19,8 +19,7 @@ Array = NDArray[Any]
 
 def vector(session: Session, port: str) -> Array:
     """A table in extended precision."""
-    values = session.table(port).values.numpy().astype(np.longdouble)
-    return values
+    return np.asarray(session.table(port).values.numpy().astype(np.longdouble))
 
 
 def shape(session: Session, port: str) -> Finding:
@@ -31,7 +30,9 @@ def shape(session: Session, port: str) -> Finding:
     if len(values) == session.T + 1:
         return fail("index", f"{len(values)} entries, wanted T = {session.T}: an entry for data is included")
     if len(values) != session.T:
-        return fail("schedule", f"{len(values)} entries, wanted T = {session.T}", got=len(values), wanted=session.T)
+        return fail(
+            "schedule", f"{len(values)} entries, wanted T = {session.T}", got=len(values), wanted=session.T
+        )
     return Finding(True, f"{session.T} entries")
 
 
@@ -57,7 +58,9 @@ def betas_range(session: Session) -> Finding:
     if wrong.any():
         index = int(np.flatnonzero(wrong)[0])
         got = float(values[index])
-        return fail("schedule", f"beta_{index + 1} = {got:g} is not inside (0, 1)", worst={"t": index + 1}, got=got)
+        return fail(
+            "schedule", f"beta_{index + 1} = {got:g} is not inside (0, 1)", worst={"t": index + 1}, got=got
+        )
     return Finding(True)
 
 
@@ -69,9 +72,16 @@ def alphas_cumprod_range(session: Session) -> Finding:
         index = int(np.flatnonzero(~np.isfinite(values))[0])
         return fail("schedule", f"alpha_bar_{index + 1} is {float(values[index])}", worst={"t": index + 1})
     if values[0] >= 1:
-        if session.table("alphas_cumprod").dtype == "float16" or recognise.rounding(session, "alphas_cumprod"):
+        if session.table("alphas_cumprod").dtype == "float16" or recognise.rounding(
+            session, "alphas_cumprod"
+        ):
             return fail("precision", "alpha_bar_1 is rounded to 1", worst={"t": 1}, got=float(values[0]))
-        return fail("index", "alpha_bar_1 = 1 is the entry of data: the table is shifted by one", worst={"t": 1}, also=("schedule",))
+        return fail(
+            "index",
+            "alpha_bar_1 = 1 is the entry of data: the table is shifted by one",
+            worst={"t": 1},
+            also=("schedule",),
+        )
     wrong = np.append(False, np.diff(values) >= 0) | (values < 0)
     wrong[:-1] |= values[:-1] == 0
     if wrong.any():
@@ -126,7 +136,9 @@ def values(session: Session, port: str) -> Finding:
     asked = f"{port}: entry of t = {worst + 1}"
     if bool((error <= coarse).all()) and (_single(session, port) or is_rough(got[None, :], scale)):
         if session.dialect.tables == "float64":
-            message = f"float32 tables: largest relative error {_relative(got, want):.2g}; float64 is declared"
+            message = (
+                f"float32 tables: largest relative error {_relative(got, want):.2g}; float64 is declared"
+            )
             return fail("precision", message, asked=asked, **fields)
         message = f"largest relative error {_relative(got, want):.2g}"
         return Finding(True, message, precision="float32 tables", **fields)

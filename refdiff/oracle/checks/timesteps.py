@@ -1,6 +1,9 @@
-"""The levels that an n-step sampler visits: how many, in which order, in range, down to data, by which rule."""
+"""The levels that an n-step sampler visits: how many, in which order, in range, down to data, by which
+rule."""
 
 from __future__ import annotations
+
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +12,7 @@ from refdiff.oracle.calls import TargetError, numbers
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.report import Diagnosis
 from refdiff.oracle.session import Session
-from refdiff.schedule import subsequence
+from refdiff.schedule import Spacing, subsequence
 
 Array = NDArray[np.int64]
 COUNTS = (1, 2, 3, 5, 7, 10, 20, 30, 50, 53, 100, 250, 333, 999)
@@ -55,7 +58,9 @@ def _levels(session: Session, n: int) -> Array:
             return np.array([], dtype=np.int64)
         raise TargetError(error.kind, f"n = {n}: {error}", error.family) from error
     if found.dim() != 1:
-        raise TargetError("shape", f"n = {n}: shape {tuple(found.shape)}, wanted ({n + 1},)", "state-broadcast")
+        raise TargetError(
+            "shape", f"n = {n}: shape {tuple(found.shape)}, wanted ({n + 1},)", "state-broadcast"
+        )
     values = found.numpy()
     if not np.isfinite(values).all() or (values != np.round(values)).any():
         raise TargetError("type", f"n = {n}: levels are not whole numbers", "precision")
@@ -84,7 +89,9 @@ def count(session: Session) -> Finding:
         if len(levels) - 1 == len(range(0, session.T, stride)):
             message = f"{len(levels) - 1} steps where {n} were asked: a range by the stride T // n = {stride}"
             return fail("schedule", message, also=("index",), **fields)
-        return fail("schedule", f"{len(levels)} levels for {n} steps, wanted {n + 1}", also=("index",), **fields)
+        return fail(
+            "schedule", f"{len(levels)} levels for {n} steps, wanted {n + 1}", also=("index",), **fields
+        )
     return Finding(True, f"for n in {', '.join(map(str, found))}")
 
 
@@ -98,11 +105,20 @@ def monotone(session: Session) -> Finding:
             continue
         worst = {"n": n}
         if (steps > 0).all():
-            return fail("index", f"timesteps({n}) ascends from {levels[0]} to {levels[-1]}: wanted noisy to clean", worst=worst)
+            return fail(
+                "index",
+                f"timesteps({n}) ascends from {levels[0]} to {levels[-1]}: wanted noisy to clean",
+                worst=worst,
+            )
         index = int(np.flatnonzero(steps >= 0)[0])
         pair = f"{levels[index]} then {levels[index + 1]}"
         if steps[index] == 0 and index == len(steps) - 1:
-            return fail("schedule", f"timesteps({n}) ends with a repeated level ({pair}), not at data", also=("index", "noise-at-t0"), worst=worst)
+            return fail(
+                "schedule",
+                f"timesteps({n}) ends with a repeated level ({pair}), not at data",
+                also=("index", "noise-at-t0"),
+                worst=worst,
+            )
         kind = "repeats a level" if steps[index] == 0 else "does not descend"
         return fail("index", f"timesteps({n}) {kind}: {pair}", also=("schedule",), worst=worst)
     return Finding(True)
@@ -118,13 +134,19 @@ def in_range(session: Session) -> Finding:
             return fail("index", message, worst={"n": n}, got=high, wanted=session.T)
         if low < 0:
             other = 1 - session.dialect.index_origin
-            return fail("index", f"timesteps({n}) has the negative level {low}", worst={"n": n}, dialect=session.dialect.but(index_origin=other))
+            return fail(
+                "index",
+                f"timesteps({n}) has the negative level {low}",
+                worst={"n": n},
+                dialect=session.dialect.but(index_origin=other),
+            )
     return Finding(True)
 
 
 @check("timesteps.first")
 def first(session: Session) -> Finding:
-    """The sampler starts where the declared rule starts: a model that never sees the noisiest level starts from noise
+    """The sampler starts where the declared rule starts: a model that never sees the noisiest level starts
+    from noise
     that is not the data's."""
     declared = session.dialect.spacing
     if declared is None:
@@ -143,7 +165,14 @@ def last(session: Session) -> Finding:
     for n, levels in taken(session).items():
         if levels[-1] != 0:
             message = f"timesteps({n}) ends at level {levels[-1]}, not at data: its noise stays"
-            return fail("schedule", message, also=("noise-at-t0", "index"), worst={"n": n}, got=int(levels[-1]), wanted=0)
+            return fail(
+                "schedule",
+                message,
+                also=("noise-at-t0", "index"),
+                worst={"n": n},
+                got=int(levels[-1]),
+                wanted=0,
+            )
     return Finding(True)
 
 
@@ -159,32 +188,46 @@ def spacing(session: Session) -> Finding:
         if wrong is None:
             return Finding(True, declared)
         other = recognised(session.T, found)
-        fields = {"asked": f"timesteps({wrong})", "worst": {"n": wrong}, "got": _short(found[wrong])}
+        fields: dict[str, Any] = {
+            "asked": f"timesteps({wrong})",
+            "worst": {"n": wrong},
+            "got": _short(found[wrong]),
+        }
         fields["wanted"] = _short(expected(session.T, wrong, declared, session.dialect.offset))
         if other is None:
             message = f"not the rule {declared} with offset {session.dialect.offset}"
             return Finding(False, "", _off_by(session, found, wrong, message), **fields)
         dialect = session.dialect.but(spacing=other[0], offset=other[1])
-        message = f"the rule is {other[0]} with offset {other[1]}, not {declared} with offset {session.dialect.offset}"
+        message = (
+            f"the rule is {other[0]}, offset {other[1]}, not {declared}, offset {session.dialect.offset}"
+        )
         return fail("convention", message, dialect=dialect, also=("schedule", "index"), **fields)
     other = recognised(session.T, found)
     if other is not None:
         return Finding(True, f"{other[0]}, offset {other[1]}")
     for n, levels in found.items():
         if n == session.T and not np.array_equal(levels, np.arange(session.T, -1, -1)):
-            return fail("index", f"timesteps(T) does not visit every level: {_short(levels)}", worst={"n": n}, also=("schedule",))
+            return fail(
+                "index",
+                f"timesteps(T) does not visit every level: {_short(levels)}",
+                worst={"n": n},
+                also=("schedule",),
+            )
         if levels[0] < session.T * 0.4 and n > 1:
-            message = f"timesteps({n}) starts at level {levels[0]} of {session.T}: the noisiest levels are never visited"
+            message = (
+                f"timesteps({n}) starts at level {levels[0]} of {session.T}: the noisiest are never visited"
+            )
             return fail("schedule", message, worst={"n": n}, also=("index",))
     return Finding(True, "by none of the known rules; the levels descend to data")
 
 
 def expected(T: int, n: int, rule: str, offset: int) -> Array:
     """The levels of a rule, the end clamped to the table."""
+    spacing = cast(Spacing, rule)
     try:
-        return np.array(subsequence(T, n, rule, offset))  # type: ignore[arg-type]
+        return np.array(subsequence(T, n, spacing, offset), dtype=np.int64)
     except ValueError:
-        base = np.array(subsequence(T, n, rule))  # type: ignore[arg-type]
+        base = np.array(subsequence(T, n, spacing), dtype=np.int64)
         return np.append(np.clip(base[:-1] + offset, 1, T), 0)
 
 
@@ -197,7 +240,8 @@ def _differing(T: int, found: dict[int, Array], rule: str, offset: int) -> int |
 
 
 def ties(T: int, n: int, rule: str) -> Array:
-    """1 where a level is a half before rounding, which libraries round either way (or truncate: then by 0)."""
+    """1 where a level is a half before rounding, which libraries round either way (or truncate: then by
+    0)."""
     if rule not in ("linspace", "trailing"):
         return np.zeros(n + 1, dtype=np.int64)
     i = np.arange(n)
