@@ -19,7 +19,7 @@ from sympy.printing.precedence import PRECEDENCE, precedence
 from sympy.printing.pycode import PythonCodePrinter
 
 from derivations.kit.formula import Formula
-from derivations.kit.latex import tex
+from derivations.kit.latex import in_text, tex
 from derivations.kit.steps import Step
 from derivations.symbols import MEANINGS, WHERE
 
@@ -253,10 +253,10 @@ def _emit_latex(node: Formula, steps: bool) -> str:
 
 
 def _latex_proof(node: Formula) -> list[str]:
-    lines = [r"\begin{proof}", fill(_prose(node), 100)]
+    lines = [r"\begin{proof}", fill(in_text(node.prose), 100)]
     for step in node.steps():
         body = step.latex()
-        lines.append(rf"\par {step.title}" + (":" if body else "."))
+        lines.append(rf"\par {in_text(step.title)}" + (":" if body else "."))
         lines += [r"\begin{equation*}", f"  {body}", r"\end{equation*}"] if body else []
     return [*lines, r"\end{proof}"]
 
