@@ -236,7 +236,7 @@ def _emit_sympy(node: Formula) -> str:
 
 
 def _rebuild(expr: sp.Basic) -> str:
-    return re.sub(r"(?<![\w.])(\d+)/(\d+)", r"Rational(\1, \2)", sp.sstr(expr, full_prec=False))
+    return re.sub(r"(?<![\w.*])(\d+)/(\d+)", r"Rational(\1, \2)", sp.sstr(expr, full_prec=False))
 
 
 def _equation(node: Formula) -> str:
