@@ -53,7 +53,8 @@ def check(
         found = settle(dialect, [run(session, CHECKS[id]) for id in chosen])
     results = tuple(_expected(result, reasons) for result in found)
     name = str(getattr(target, "name", "") or type(target).__name__)
-    return Report(name, dialect, results, tuple(session.notes), time.perf_counter() - started)
+    notes = (*getattr(target, "notes", ()), *session.notes)
+    return Report(name, dialect, results, notes, time.perf_counter() - started)
 
 
 def select(only: str | Iterable[str] | None) -> tuple[str, ...]:

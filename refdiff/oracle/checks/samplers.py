@@ -563,7 +563,9 @@ def chained(session: Session, found: law.Steps, best: Known) -> Diagnosis | None
     stride = session.T // max(len(found.t), 1)
     if end is not None and t - end == stride and t - s != stride:
         wrong_end = f"{t} - {stride} = {end}"
-        message = f"the previous level is taken by stride: the step from {t} ends at {wrong_end}"
+        message = (
+            f"the previous level is taken by stride, not from the list: the step from {t} ends at {wrong_end}"
+        )
         message = f"{message}, but the next begins at {s}"
     elif end is not None and all(e == found.t[i] - 1 for i, e in ends.items()):
         message = (
