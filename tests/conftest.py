@@ -25,3 +25,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device named on the command line."""
     return torch.device(str(request.config.getoption("--device")))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The kill matrix: what became of each mutant of the zoo, and how many were killed and named."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    rows = [value for report in reports for key, value in report.user_properties if key == "kill"]
+    if not rows:
+        return
+    terminalreporter.section("kill matrix")
+    for id, family, survived, failing, families in sorted(rows):
+        status = "SURVIVED" if survived else "killed"
+        terminalreporter.line(f"{id:40} {family:16} {status:8} {', '.join(families):34} {', '.join(failing)}")
+    killed, named = sum(not row[2] for row in rows), sum(row[1] in row[4] for row in rows)
+    terminalreporter.line(f"{len(rows)} mutants: {killed} killed, {named} with their own family named")

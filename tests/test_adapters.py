@@ -18,7 +18,7 @@ def test_the_defaults_agree_in_a_named_dialect_with_float32_tables(name: str):
     assert "index_origin=0" in text and "spacing='leading'" in text
     assert "clip_sample=False was set" in text
     named = [result for result in report.results if result.precision == "float32 tables"]
-    assert named and all(result.error is not None for result in named)
+    assert sum(result.error is not None for result in named) >= 2
 
 
 AGREES = [
@@ -40,25 +40,50 @@ AGREES = [
 ]
 
 
+# a short chain with the same noise at its end, where nothing else is said
+SHORT = {"num_train_timesteps": 100, "beta_start": 0.001, "beta_end": 0.2}
+
+
 @pytest.mark.parametrize(("name", "options"), AGREES, ids=str)
 def test_other_settings_agree(name: str, options: dict):
-    report = reported(name, **options)
+    report = reported(name, **SHORT | options)
     assert report.ok, str(report)
 
 
 WRONG = [
-    ("DDIMScheduler", {"timestep_spacing": "linspace"}, "index", "stride"),
-    ("DDPMScheduler", {"variance_type": "fixed_large_log"}, "variance", "log"),
-    ("DDPMScheduler", {"variance_type": "learned"}, "variance", "log"),
+    # the step takes the neighbour at distance T // n, whatever the list says
+    ("DDIMScheduler", {"timestep_spacing": "linspace"}, "index", "taken by stride"),
+    ("DDIMScheduler", {"timestep_spacing": "trailing"}, "index", "taken by stride"),
+    # a logarithm is handed to a square root
+    ("DDPMScheduler", {"variance_type": "fixed_large_log"}, "variance", "square root of a log-variance"),
+    ("DDPMScheduler", {"variance_type": "learned"}, "variance", "log-variance channel"),
+    # the last step of a chain that does not end at the first level adds noise
+    (
+        "DDPMScheduler",
+        {"timestep_spacing": "trailing", "variance_type": "fixed_large"},
+        "noise-at-t0",
+        "noise",
+    ),
+    # an offset moves the first of T levels out of the table
+    ("DDIMScheduler", {"steps_offset": 1}, "index", "of a table that ends at T"),
+    # without signal at T, eps says nothing about data
+    ("DDPMScheduler", {"rescale_betas_zero_snr": True}, "parameterization", "alpha_bar_T"),
+    # the curve returns the scale where its square is wanted
+    ("DDPMScheduler", {"beta_schedule": "laplace"}, "sqrt", "square root of alpha_bar"),
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "family", "word"), WRONG, ids=str)
-def test_a_wrong_setting_is_failed_and_diagnosed(name: str, options: dict, family: str, word: str):
-    report = reported(name, **options)
+@pytest.mark.parametrize(("name", "options", "family", "words"), WRONG, ids=str)
+def test_a_wrong_setting_is_failed_and_diagnosed(name: str, options: dict, family: str, words: str):
+    report = reported(name, **SHORT | options)
     assert not report.ok
     assert family in report.families, str(report)
-    assert any(word in str(result.diagnosis) for result in report.failures)
+    assert any(words in str(result.diagnosis) for result in report.failures), str(report)
+
+
+def test_linspace_is_diagnosed_with_the_settings_of_the_command_line():
+    report = check(adapters.load("diffusers:DDIMScheduler", {"timestep_spacing": "linspace"}))
+    assert "the previous level is taken by stride, not from the list" in str(report)
 
 
 def test_an_unknown_option_is_named():

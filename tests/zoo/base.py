@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,21 @@ class Mutant:
 
     @property
     def known(self) -> bool:
+        """Whether it is an entry of the list of known mistakes."""
         return not self.id.startswith("own-")
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Other families that name the mistake as well; an entry of the list has one, its category."""
+        return () if self.known else self.also
+
+
+def without_sampler(cls: type[Target]) -> Target:
+    """The target; its sampler is left out where the mistake is in a step, which is measured by itself."""
+    target = cls()
+    if isinstance(target, Textbook) and (cls.sample, cls.timesteps) == (Textbook.sample, Textbook.timesteps):
+        target.sample = None
+    return target
 
 
 class Registry(list[Mutant]):
@@ -36,7 +51,7 @@ class Registry(list[Mutant]):
     def __call__(self, id: str, family: str, *also: str) -> Callable[[type[Target]], type[Target]]:
         def add(cls: type[Target]) -> type[Target]:
             cls.name = id
-            self.append(Mutant(id, family, cls, also))
+            self.append(Mutant(id, family, partial(without_sampler, cls), also))
             return cls
 
         return add
