@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,11 @@ NAMES = [(row["topic"], row["name"]) for row in ROWS]
 ULP = {"float64": Fraction(1, 2**52), "float32": Fraction(1, 2**23)}
 
 
-@pytest.fixture(scope="session")
-def fresh() -> dict[str, str]:
-    """Every file generated anew: once for all tests, since that is what takes time."""
-    return generator.generate()
+@pytest.fixture
+def stored() -> dict[str, str]:
+    """The text of every file, which `test_check_regenerates_every_byte` shows to be what is generated."""
+    paths = [path for path in golden.root().rglob("*") if path.is_file()]
+    return {path.relative_to(golden.root()).as_posix(): path.read_text() for path in paths}
 
 
 @pytest.fixture
@@ -46,8 +47,9 @@ def copy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def quick(fresh: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generator, "generate", lambda progress=None: fresh)
+def quick(stored: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the computation where the question is what happens to a file."""
+    monkeypatch.setattr(generator, "generate", lambda progress=None: stored)
 
 
 def content(topic: str, name: str) -> dict[str, Any]:
@@ -191,15 +193,13 @@ def test_values_have_forty_digits_and_the_nearest_double() -> None:
         assert Fraction(found.relative_radius) <= Fraction(5, 10**40), id
 
 
-def test_every_decoy_of_every_formula_is_separated(fresh: dict[str, str]) -> None:
-    """Generating fails otherwise; here is that it would."""
+def test_a_decoy_that_no_case_separates_stops_the_generator() -> None:
     coverage = Coverage()
     coverage.add("ddim.step", [Margin(Fraction(1), 4, {"level-noise": None, "x_0-as-eps": Fraction(1)})])
     assert "level-noise" in coverage.missing("ddim.step")
     assert "x_0-as-eps" not in coverage.missing("ddim.step")
     with pytest.raises(generator.GoldenError, match="no case separates"):
         generator._check_coverage(coverage)
-    assert fresh
 
 
 def test_named_inputs_are_exact_in_float32_where_they_are_given_as_numbers() -> None:
@@ -255,10 +255,20 @@ def test_the_whole_tree_stays_small() -> None:
     assert sum(row["bytes"] for row in ROWS) < 6_000_000
 
 
-def test_check_regenerates_every_byte(fresh: dict[str, str], quick: None) -> None:
-    result = golden.check()
+def test_check_regenerates_every_byte() -> None:
+    """Every value, tolerance and separation of a decoy is computed anew from the proved formulas."""
+    seen: list[str] = []
+
+    def progress(work: Iterable[Any], label: str) -> Iterator[Any]:
+        for file in work:
+            seen.append(file.path)
+            yield file
+
+    result = golden.check(progress)
     assert result["summary"]["ok"], [entry for entry in result["results"] if entry["status"] == "fail"]
-    assert result["summary"]["files"] == len(fresh)
+    assert seen == [file.path for file in FILES]
+    assert result["summary"]["files"] == len(FILES) + 2
+    assert result["summary"]["cases"] == sum(row["cases"] for row in ROWS)
 
 
 def edit(path: Path, change: Callable[[str], str]) -> None:
@@ -332,15 +342,12 @@ def test_loose_json_is_refused(text: str) -> None:
         golden._parse(text.encode())
 
 
-def test_a_stored_case_cannot_be_accepted_anew(
-    copy: Path, fresh: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stored_case_cannot_be_accepted_anew(copy: Path, stored: dict[str, str], quick: None) -> None:
     """There is no switch: the generator adds cases and refuses to touch a stored one."""
-    monkeypatch.setattr(generator, "generate", lambda progress=None: fresh)
     edit(copy / FILE, lambda text: text.replace('"roundings":', '"roundings":1', 1))
     with pytest.raises(generator.GoldenError, match="would change; a stored case is permanent"):
         generator.add(copy)
-    whole = json.loads(fresh[FILE])
+    whole = json.loads(stored[FILE])
     whole["cases"].append({**whole["cases"][0], "id": "ddim.step/gone"})
     (copy / FILE).write_text(json.dumps(whole))
     with pytest.raises(generator.GoldenError, match="would vanish"):

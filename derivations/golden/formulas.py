@@ -24,7 +24,7 @@ from derivations.golden.case import (
     round_up,
     upper,
 )
-from derivations.golden.nodes import node
+from derivations.golden.nodes import node, slope, symbols_of
 from derivations.kit.ball import BallError, Value, certify, enclosure, evaluate
 
 BITS = 384
@@ -108,7 +108,7 @@ def _deviation(kind: str, skip: bool) -> Put:
 def parts(variant: Variant) -> tuple[Part, ...]:
     """The value of a formula and, where it is linear in data, noise and so on, each coefficient."""
     closed, decoys = variant.closed, variant.decoys
-    linear = [symbol for symbol in _free(closed) if symbol.name in AFFINE]
+    linear = [symbol for symbol in symbols_of(closed) if symbol.name in AFFINE]
     found = [Part("value", closed, decoys, {})]
     if linear and _is_linear(closed, linear):
         found += [_coefficient(closed, symbol, linear, decoys) for symbol in linear]
@@ -129,14 +129,9 @@ def _coefficient(
     return Part(symbol.name, expr.xreplace(unit), decoys, fixed)
 
 
-@cache
-def _free(expr: sp.Expr) -> tuple[sp.Symbol, ...]:
-    return tuple(sorted(expr.free_symbols, key=str))
-
-
 def values_of(expr: sp.Expr, known: Mapping[str, Value]) -> dict[sp.Basic, Value]:
     """A value for each symbol of an expression, by name."""
-    free = _free(expr)
+    free = symbols_of(expr)
     missing = [symbol.name for symbol in free if symbol.name not in known]
     if missing:
         raise GoldenError(f"no value for {', '.join(missing)} in {expr}")
@@ -152,19 +147,14 @@ def condition(expr: sp.Expr, known: Mapping[str, Value], weights: Mapping[str, F
     values = values_of(expr, known)
     constant = {s: sp.Integer(v) for s, v in values.items() if isinstance(v, int | Fraction) and v in (0, 1)}
     expr = expr.xreplace(constant)
-    perturbed = [s for s in _free(expr) if not isinstance(values[s], int)]
+    perturbed = [s for s in symbols_of(expr) if not isinstance(values[s], int)]
     with ctx.workprec(BITS):
         size = lower(evaluate(expr, values))
         total = Fraction(0)
         for symbol in perturbed:
-            slope = enclosure(symbol * _slope(expr, symbol), values, BITS)
-            total += upper(slope) * weights.get(symbol.name, Fraction(1))
+            weighed = enclosure(symbol * slope(expr, symbol), values, BITS)
+            total += upper(weighed) * weights.get(symbol.name, Fraction(1))
         return round_up(total / size, 6)
-
-
-@cache
-def _slope(expr: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
-    return expr.diff(symbol)
 
 
 def distance(expr: sp.Expr, value: arb, known: Mapping[str, Value]) -> Fraction | None:
@@ -203,7 +193,7 @@ def _output(part: Part, limit: Margin, point: Point) -> dict[str, Any]:
 
 def _given(variant: Variant, point: Point) -> dict[str, Any]:
     """The JSON of the point, with every exact value that the formula takes."""
-    names = {symbol.name for symbol in _free(variant.closed)}
+    names = {symbol.name for symbol in symbols_of(variant.closed)}
     exact = {k: str(v) for k, v in point.known.items() if k in names and isinstance(v, int | Fraction)}
     return {**exact, **point.given()}
 

@@ -25,7 +25,7 @@ from derivations.golden.case import (
     round_up,
     upper,
 )
-from derivations.golden.nodes import node
+from derivations.golden.nodes import node, slope, symbols_of
 from derivations.kit.ball import (
     FIRST_BITS,
     LAST_BITS,
@@ -149,13 +149,18 @@ def beta(schedule: Named, closed: sp.Expr, t: int, bits: int) -> arb:
 def at_step(schedule: Named, closed: sp.Expr, t: int) -> tuple[sp.Expr, dict[sp.Basic, Value]]:
     """The expression at step t and the values of its symbols."""
     if t == 1:
-        closed = closed.xreplace({symbol: sp.S.One for symbol in closed.free_symbols if symbol.name == "t"})
+        closed = _first(closed)
     given = schedule.parameters
     known: dict[str, Value] = {SYMBOLS.get(name, name): value for name, value in given.items()}
     if "end" in given:
         known["width"] = given["end"] - given["start"]
     known |= {"T": schedule.T, "t": t}
-    return closed, {symbol: known[symbol.name] for symbol in closed.free_symbols}
+    return closed, {symbol: known[symbol.name] for symbol in symbols_of(closed)}
+
+
+@cache
+def _first(closed: sp.Expr) -> sp.Expr:
+    return closed.xreplace({symbol: sp.S.One for symbol in symbols_of(closed) if symbol.name == "t"})
 
 
 def cumulate(beta: Sequence[arb]) -> Table:
@@ -266,19 +271,14 @@ def _condition(
     """Sum of |d log f / d log v| over the inputs but t and T, each times the error that it may have."""
     total = Fraction(0)
     for symbol in _inputs(expr):
-        slope = enclosure(symbol * _slope(expr, symbol), values, MARGIN_BITS)
-        total += upper(slope) * weight.get(symbol.name, Fraction(1))
+        weighed = enclosure(symbol * slope(expr, symbol), values, MARGIN_BITS)
+        total += upper(weighed) * weight.get(symbol.name, Fraction(1))
     return round_up(total / lower(enclosure(expr, values, MARGIN_BITS)), 6)
 
 
 @cache
-def _slope(expr: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
-    return expr.diff(symbol)
-
-
-@cache
 def _inputs(expr: sp.Expr) -> tuple[sp.Symbol, ...]:
-    return tuple(symbol for symbol in sorted(expr.free_symbols, key=str) if symbol.name not in ("t", "T"))
+    return tuple(symbol for symbol in symbols_of(expr) if symbol.name not in ("t", "T"))
 
 
 def _level_errors(right: Table, own: Sequence[Fraction]) -> list[Fraction]:

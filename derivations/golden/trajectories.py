@@ -27,6 +27,7 @@ from derivations.golden.formulas import AFFINE, BITS, Variant, condition, parts,
 from derivations.golden.grid import level_values, level_weights
 from derivations.golden.inputs import named
 from derivations.golden.laws import ABAR, Mixture, eps
+from derivations.golden.nodes import slope
 from derivations.golden.schedules import Named
 from derivations.kit.ball import BallError, UndecidedError, Value, certified, enclosure
 
@@ -148,8 +149,8 @@ def _pass_on(
     (a, da), (b, db), (c, dc) = (_with_condition(expr, known, weights) for expr in terms)
     passed = []
     for i, e_i in enumerate(eps(run.law)):
-        slopes = [enclosure(_slope(e_i, symbol), values, BITS) for symbol in run.law.x]
-        inner = abs(enclosure(ABAR * _slope(e_i, ABAR), values, BITS)) * exact(weights["abar_t"], BITS)
+        slopes = [enclosure(slope(e_i, symbol), values, BITS) for symbol in run.law.x]
+        inner = abs(enclosure(ABAR * slope(e_i, ABAR), values, BITS)) * exact(weights["abar_t"], BITS)
         inner += sum((abs(slope * x_j) for slope, x_j in zip(slopes, x, strict=True)), arb(0))
         carried = sum((abs((a if i == j else 0) + b * slopes[j]) * error[j] for j in range(len(x))), arb(0))
         z_i = arb(0) if pair[1] == 0 else exact(noise[i], BITS)
@@ -165,11 +166,6 @@ def _with_condition(
     value = enclosure(expr, values_of(expr, known), BITS)
     bound = Fraction(0) if value.is_zero() else condition(expr, known, weights) + 1
     return value, arb(bound.numerator) / bound.denominator
-
-
-@cache
-def _slope(expr: sp.Expr, symbol: sp.Symbol) -> sp.Expr:
-    return expr.diff(symbol)
 
 
 def trajectory_case(run: Run, coverage: Coverage) -> dict[str, Any]:
