@@ -420,7 +420,7 @@ def test_a_line_that_fails_raises_and_an_expected_failure_is_strict():
     wrong = mutant(AddsNoise, q_sample=lambda self, x0, t, noise: x0 + noise)
     marked = parametrize_with_checks([wrong], {"*.coefficients": "known"})
     found = {case.values[0].id: case for case in marked.args[1]}
-    with pytest.raises(AssertionError, match="q_sample.coefficients"):
+    with pytest.raises(AssertionError, match=r"q_sample\.coefficients"):
         found["q_sample.coefficients"].values[0]()
     (mark,) = found["q_sample.coefficients"].marks
     assert mark.name == "xfail" and mark.kwargs == {"reason": "known", "strict": True}

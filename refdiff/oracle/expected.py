@@ -89,8 +89,18 @@ def evaluated(
         ],
         axis=0,
     )
-    step = (points.t - points.s).astype(float)
-    return Expected(states, values, size, 2 * (by_step * step + by_s * points.s), by_tables[0])
+    length = _length(table)
+    before, step = length[points.s], length[points.t] - length[points.s]
+    return Expected(states, values, size, 2 * (by_step * step + by_s * before), by_tables[0])
+
+
+def _length(table: Tables) -> Array:
+    """By how many roundings a running product is off: one a step, and beta / alpha more for 1 - beta."""
+    with np.errstate(all="ignore"):
+        each = 1 + np.abs(table.beta / (1 - table.beta)).astype(float)
+    each = np.where(np.isfinite(each), each, 1.0)
+    each[0] = 0.0
+    return np.cumsum(each)
 
 
 def _change(at: Any, code: Any, name: str) -> Array:

@@ -204,7 +204,8 @@ def posterior_variance(session: Session) -> Finding:
                 if source == "declared"
                 else f"with the target's own {source}, which are not the declared ones"
             )
-            return Finding(True, message, precision=decided.precision)
+            figures: dict[str, Any] = {"error": decided.error, "tolerance": decided.tolerance}
+            return Finding(True, message, precision=decided.precision, **figures)
     assert first is not None
     want, decided = first
     got, wanted = float(values[decided.point]), float(want.values[0, decided.point])

@@ -494,16 +494,19 @@ def _conditioned(found: law.Steps, want: Expected) -> Expected:
 @check("sample.coefficients")
 def coefficients(session: Session) -> Finding:
     """Every step is the one of a known sampler between the levels that the model is asked at."""
-    message = ""
-    precision = None
+    worst: Known | None = None
     for n in runs(session):
         found = usable(session, n)
         best = known(session, n)
         if not best.decided.ok:
             return _wrong(session, n, found, best)
-        message = best.name + ("" if best.source == "declared" else f", with the target's own {best.source}")
-        precision = best.decided.precision if precision in (None, "float64") else precision
-    return Finding(True, message, precision=precision)
+        if worst is None or best.decided.error > worst.decided.error:
+            worst = best
+    if worst is None:
+        raise NotApplicable("no number of steps was taken")
+    own = "" if worst.source == "declared" else f", with the target's own {worst.source}"
+    figures: dict[str, Any] = {"error": worst.decided.error, "tolerance": worst.decided.tolerance}
+    return Finding(True, worst.name + own, precision=worst.decided.precision, **figures)
 
 
 def _wrong(session: Session, n: int, found: law.Steps, best: Known) -> Finding:

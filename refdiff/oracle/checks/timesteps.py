@@ -45,17 +45,17 @@ def leaves(session: Session, n: int) -> bool:
         return True
 
 
-def lists(session: Session) -> dict[int, Array]:
-    """The levels for each number of steps, in our time; a list that cannot be had raises."""
+def lists(session: Session) -> dict[int, Array | None]:
+    """The levels for each number of steps, in our time, None where it is refused; another failure raises."""
     return session.once("timesteps", lambda: {n: _levels(session, n) for n in counts(session)})  # type: ignore[no-any-return]
 
 
-def _levels(session: Session, n: int) -> Array:
+def _levels(session: Session, n: int) -> Array | None:
     try:
         found = numbers(session.caller("timesteps", {"n": n}).value).values
     except TargetError as error:
         if error.kind == "raised" and str(error).startswith("ValueError"):
-            return np.array([], dtype=np.int64)
+            return None
         raise TargetError(error.kind, f"n = {n}: {error}", error.family) from error
     if found.dim() != 1:
         raise TargetError(
@@ -68,14 +68,19 @@ def _levels(session: Session, n: int) -> Array:
 
 
 def taken(session: Session) -> dict[int, Array]:
-    """The lists that were not refused."""
-    return {n: levels for n, levels in lists(session).items() if len(levels)}
+    """The lists that were not refused and hold something."""
+    return {n: levels for n, levels in lists(session).items() if levels is not None and len(levels)}
 
 
 @check("timesteps.count")
 def count(session: Session) -> Finding:
     """n + 1 levels for every n."""
     found = taken(session)
+    empty = [n for n, levels in lists(session).items() if levels is not None and not len(levels)]
+    if empty:
+        return fail(
+            "schedule", f"no levels for {empty[0]} steps", got=0, wanted=empty[0] + 1, worst={"n": empty[0]}
+        )
     if not found:
         raise NotApplicable("every number of steps was refused")
     for n, levels in found.items():
