@@ -6,23 +6,30 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+Function = Callable[[], object]
+Clock = Callable[[], float]
 
-def seconds(function: Callable[[], object], number: int = 1) -> float:
-    """Wall time of one call, from ``number`` calls in a row."""
-    start = time.perf_counter()
+
+def seconds(function: Function, number: int = 1, clock: Clock = time.perf_counter) -> float:
+    """Time of one call, from ``number`` calls in a row."""
+    start = clock()
     for _ in range(number):
         function()
-    return (time.perf_counter() - start) / number
+    return (clock() - start) / number
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], object]], repeats: int, number: int = 1
+    functions: Mapping[str, Function], repeats: int, number: int = 1, clock: Clock = time.process_time
 ) -> dict[str, float]:
-    """Median seconds a call of each function; every repeat times each of them once, in turn."""
+    """Median seconds a call of each function; every repeat times each of them once, in turn.
+
+    The default clock counts the processor's time of this process, so that other processes do not count.
+    """
     for function in functions.values():
         function()
     samples = [
-        {name: seconds(function, number) for name, function in functions.items()} for _ in range(repeats)
+        {name: seconds(function, number, clock) for name, function in functions.items()}
+        for _ in range(repeats)
     ]
     return {name: statistics.median(sample[name] for sample in samples) for name in functions}
 
