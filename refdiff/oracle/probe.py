@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ _VALUES = (1.0, -2.0, 0.5, 4.0, -0.25, -1.0, 2.0, -0.5)
 MODES = ("batch", "one level as (B,)", "one level as int")
 
 
+@cache
 def pattern(shape: tuple[int, ...], turn: int = 0) -> Tensor:
     """Values that differ along a sample, all signed powers of two."""
     count = int(np.prod(shape))

@@ -194,6 +194,9 @@ def asks(session: Session, port: str, family: str) -> Finding:
         "x_0 and noise exchanged": (root * found.noise + rest * found.x0, "parameterization"),
         "sqrt(abar) x_0 - sqrt(1 - abar) noise": (root * found.x0 - rest * found.noise, "sign"),
     }
+    for half in ("bfloat16", "float16"):
+        rounded = torch.as_tensor(found.x0).to(getattr(torch, half)).double().numpy()
+        wrong[f"x_t of an x_0 rounded to {half}"] = root * rounded + rest * found.noise, "precision"
     for words, (state, kind) in wrong.items():
         if _gap(found.seen_x, state) <= tolerance:
             return fail(kind, f"the model is given {words}, not x_t", error=gap, tolerance=tolerance)
