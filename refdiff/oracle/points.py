@@ -117,8 +117,8 @@ def scalars(
     """
     t, s = points.t, points.s
     log_s = _take(table.log_abar, np.where(s == 0, 1, s) if first else s)
-    log_step = _take(table.log_abar, t) - log_s
     with np.errstate(all="ignore"):
+        log_step = _take(table.log_abar, t) - log_s
         log_s = np.where(s > 0, log_s + nudge_s, log_s)
         log_step = log_step + nudge_step
         log_t = log_s + log_step

@@ -32,6 +32,13 @@ def pattern(shape: tuple[int, ...], turn: int = 0) -> Tensor:
     return torch.tensor(cycle, dtype=torch.float64).reshape(shape)
 
 
+@cache
+def generic(shape: tuple[int, ...], turn: int) -> Tensor:
+    """A pattern whose values need all digits, so that rounding a state to few of them shows."""
+    values = pattern(shape, turn)
+    return values * torch.linspace(2 / 3, 1, values.numel(), dtype=torch.float64).reshape(shape)
+
+
 @dataclass
 class Probe:
     """What was measured at the points.
@@ -103,8 +110,8 @@ class Rows:
         rows = torch.zeros(self.count, *self.layout, dtype=torch.float64)
         index = self.arguments.index(name)
         rows[1 + index] = SMALL * pattern(self.layout, index)
-        rows[-2] = LARGE * pattern(self.layout, 3 * index + 1)
-        rows[-1] = -LARGE * pattern(self.layout, 3 * index + 2)
+        rows[-2] = LARGE * generic(self.layout, 3 * index + 1)
+        rows[-1] = -LARGE * generic(self.layout, 3 * index + 2)
         return rows
 
     def draw(self, number: int) -> Tensor:

@@ -51,11 +51,24 @@ def _guesses(session: Session, port: str, values: Array) -> Iterator[tuple[Diagn
     beta = session.declared.beta[1:].astype(np.float64)
     abar = np.exp(session.declared.log_abar[1:]).astype(np.float64)
     mistakes = _beta_mistakes(session, beta, abar) if port == "betas" else _abar_mistakes(beta, abar)
+    if _rooted(session, beta, abar):
+        yield from _notations(session, port, beta, abar)
     yield from _roundings(port, beta, abar)
     yield from mistakes
     yield from _known(session, port, len(values))
     yield from _notations(session, port, beta, abar)
     yield from _fitted(session, port, values)
+
+
+def _rooted(session: Session, beta: Array, abar: Array) -> bool:
+    """Whether both tables are roots: then it is a notation; one alone is a mistake."""
+    if not {"betas", "alphas_cumprod"} <= set(session.offered):
+        return False
+    pairs = (("betas", beta), ("alphas_cumprod", abar))
+    return all(
+        distance(session.table(port).values.numpy().astype(float), np.sqrt(want)) < 1e-4
+        for port, want in pairs
+    )
 
 
 def _roundings(port: str, beta: Array, abar: Array) -> Iterator[tuple[Diagnosis, Array]]:

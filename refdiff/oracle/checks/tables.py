@@ -119,7 +119,8 @@ def values(session: Session, port: str) -> Finding:
     error = np.abs(got - want)
     error = np.where(np.isfinite(error), error, np.inf).astype(float)
     fine, coarse = scale.tolerance(UNIT["float64"])[0], scale.tolerance(UNIT["float32"])[0]
-    ratio = error / coarse.astype(float)
+    with np.errstate(all="ignore"):
+        ratio = np.nan_to_num(error / coarse.astype(float), nan=0.0)
     worst = int(np.argmax(ratio))
     digits, ulps = agreement(float(got[worst]), float(want[worst]), ROUNDOFF)
     fields: dict[str, Any] = {
@@ -152,7 +153,8 @@ def _single(session: Session, port: str) -> bool:
 
 
 def _relative(got: Array, want: Array) -> float:
-    return float(np.max(np.abs(got - want) / np.abs(want)))
+    nonzero = want != 0
+    return float(np.max(np.abs(got - want)[nonzero] / np.abs(want)[nonzero]))
 
 
 @check("betas.values")
