@@ -20,7 +20,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("id", HOSTILE)
 def test_a_hostile_target_yields_lines_and_the_rest_of_the_report(id: str, hasty):
     cls, port = HOSTILE[id]
-    report = check(cls())
+    target = cls()
+    if port not in ("sample", "timesteps"):
+        target.sample = None
+    report = check(target)
     blamed = {result.id.split(".")[0] for result in report.failures}
     assert port in blamed, str(report)
     bystander = BYSTANDERS.get(port, "q_sample")

@@ -803,3 +803,11 @@ class DynamicThreshold(Textbook):
 class CosineUndeclared(Textbook):
     def make_betas(self):
         return cosine_betas(self.T)
+
+
+@MORE("own-prc-forward-state-in-bfloat16", "precision")
+class ForwardStateInBFloat16(Textbook):
+    loss = vlb_term = None
+
+    def q_sample(self, x0, t, noise):
+        return super().q_sample(x0.bfloat16().to(x0.dtype), t, noise)
