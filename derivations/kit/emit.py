@@ -41,7 +41,16 @@ class _TorchPrinter(NumPyPrinter):  # type: ignore[misc]
     def _print_log(self, expr: sp.Expr) -> str:
         return f"torch.log({self._print(expr.args[0])})"
 
-    _print_exp = _print_cos = _print_tanh = _print_erf = _print_Function
+    _print_exp = _print_cos = _print_sin = _print_tanh = _print_erf = _print_atan = _print_floor = (
+        _print_Function
+    )
+    _print_sign = _print_Function
+
+    def _print_ceiling(self, expr: sp.Expr) -> str:
+        return f"torch.ceil({self._print(expr.args[0])})"
+
+    def _print_Abs(self, expr: sp.Expr) -> str:
+        return f"torch.abs({self._print(expr.args[0])})"
 
     def _print_Pow(self, expr: sp.Expr, rational: bool = False) -> str:
         base, exponent = expr.args
@@ -82,7 +91,20 @@ class _TorchPrinter(NumPyPrinter):  # type: ignore[misc]
         return "math.pi"
 
 
-class _RustPrinter(C99CodePrinter):  # type: ignore[misc]
+class _CPrinter(C99CodePrinter):  # type: ignore[misc]
+    """C99 without the constants that only POSIX defines."""
+
+    def __init__(self) -> None:
+        super().__init__({"contract": False, "math_macros": {}})
+
+    def _print_Pi(self, expr: sp.Expr) -> str:
+        return "3.14159265358979323846"
+
+    def _print_Exp1(self, expr: sp.Expr) -> str:
+        return "2.71828182845904523536"
+
+
+class _RustPrinter(_CPrinter):
     """C's arithmetic with f64 literals and the functions of f64."""
 
     def _print_Integer(self, expr: sp.Integer) -> str:
@@ -161,6 +183,8 @@ def _python(node: Formula, header: str, kind: str, printer: Printer) -> str:
     body = ['"""' + _documented(node)[0], *_documented(node)[1:], '"""']
     body += [f"{_name(symbol)} = {printer(WHERE[symbol])}" for symbol in _locals(node)]
     body.append(f"return {printer(node.rhs)}")
+    if "functools." in body[-1]:
+        header = "import functools\n\n" + header
     signature = f"def {node.id.replace('.', '_')}({arguments}) -> {kind}:"
     return f"{header}\n\n\n{signature}\n{indent(chr(10).join(body), '    ')}\n"
 
@@ -182,7 +206,7 @@ def _emit_jax(node: Formula) -> str:
 
 
 def _emit_c(node: Formula) -> str:
-    printer = C99CodePrinter({"contract": False}).doprint
+    printer = _CPrinter().doprint
     arguments = ", ".join(f"double {_name(symbol)}" for symbol in node.arguments) or "void"
     body = [f"const double {_name(symbol)} = {printer(WHERE[symbol])};" for symbol in _locals(node)]
     body.append(f"return {printer(node.rhs)};")
