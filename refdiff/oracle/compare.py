@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdiff.oracle.expected import UNIT, Expected
+from refdiff.oracle.target import Dialect
 
 Array = NDArray[Any]
 # second differences of independent errors have six times their variance
@@ -44,7 +45,11 @@ class Comparison:
 
 
 def compare(
-    got: Array, want: Expected, usable: Array, dtype: str, scan: Callable[[], tuple[Array, Expected]] | None
+    got: Array,
+    want: Expected,
+    usable: Array,
+    dialect: Dialect,
+    scan: Callable[[], tuple[Array, Expected]] | None,
 ) -> Comparison:
     """Decide in which class a set of coefficients agrees.
 
@@ -52,7 +57,7 @@ def compare(
         got: measured coefficients, (states, P).
         want: expected ones.
         usable: points with an answer, (P,).
-        dtype: dtype in which the target works.
+        dialect: its dtype is the one in which the target works; its tables, what precision they must have.
         scan: measures consecutive levels, asked when only float32 can explain the difference.
     """
     finite = np.isfinite(want.values)
@@ -60,12 +65,13 @@ def compare(
     error = np.where(np.isnan(error), np.inf, error)
     coarse = np.nan_to_num(want.tolerance(UNIT["float32"]).astype(float), nan=np.inf)
     fine = np.nan_to_num(want.tolerance(UNIT["float64"]).astype(float), nan=np.inf)
+    dtype = dialect.dtype
     native = coarse if dtype == "float32" else fine
     if _within(error, native):
         return _outcome(True, "float32" if dtype == "float32" else "float64", error, native)
     if dtype == "float32" or not _within(error, coarse):
         return _outcome(False, None, error, _explaining(error, fine, coarse))
-    if scan is not None and is_rough(*scan()):
+    if scan is not None and dialect.tables != "float64" and is_rough(*scan()):
         return _outcome(True, "float32 tables", error, coarse)
     return _outcome(False, None, error, fine, systematic=True)
 

@@ -215,6 +215,8 @@ def in_half(case: Case) -> Diagnosis | None:
 def tiny(case: Case) -> Diagnosis:
     """An error below float32 that is no rounding."""
     words = "; ".join(ratio_words(case, row) for row in _off(case, UNIT["float64"]))
+    if case.dialect.tables == "float64":
+        return Diagnosis("precision", f"float64 tables are declared, and this is not their rounding: {words}")
     return Diagnosis("precision", f"a systematic error, not the rounding of float32 tables: {words}")
 
 

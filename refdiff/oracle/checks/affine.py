@@ -47,7 +47,7 @@ def _compared(session: Session, name: str, found: Probe, want: Expected, table: 
         line = measured(session, name, session.scan(name), "scan")
         return line.values, expected(formulas.PORTS[name], session.dialect, table, line.points)
 
-    return compare(found.values, want, found.answered, session.dialect.dtype, scan)
+    return compare(found.values, want, found.answered, session.dialect, scan)
 
 
 def coefficients(session: Session, name: str) -> Finding:

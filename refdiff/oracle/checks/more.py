@@ -196,7 +196,7 @@ def posterior_variance(session: Session) -> Finding:
     for source, table in session.candidates.items():
         want = expected_variance(session.dialect, table, points)
         scan = partial(_itself, values[None, :], want)
-        decided = compare(values[None, :], want, usable, session.dialect.dtype, scan)
+        decided = compare(values[None, :], want, usable, session.dialect, scan)
         first = first or (want, decided)
         if decided.ok:
             message = (

@@ -462,7 +462,7 @@ def _compared(
 
     everything = np.ones(len(found.t), dtype=bool)
     got = np.abs(found.values) * _signs(found)
-    decided = compare(got, want, everything, session.dialect.dtype, scan)
+    decided = compare(got, want, everything, session.dialect, scan)
     return Known(kind, eta, points, want, decided, source, table, dialect)
 
 
