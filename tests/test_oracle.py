@@ -125,6 +125,8 @@ MUTANTS: dict[str, type[Target]] = {
     "ddpm_step.last_step_noise": mutant(
         mask=lambda self, x, t: 1.0, step_std=lambda self, x, t: self.at(self.beta, t, x) ** 0.5
     ),
+    "ddpm_step.variance": mutant(step_std=lambda self, x, t: self.at(self.var, t, x)),
+    "ddim_step.variance": mutant(ddim_sigma=lambda self, a, b, eta: eta * (1 - b) / (1 - a) * (1 - a / b)),
     "ddim_step.last_step_noise": mutant(
         level=lambda self, k, x: self.at(np.append(self.abar[0], self.abar), torch.as_tensor(k) + 1, x)
     ),

@@ -2,13 +2,13 @@
 its output.
 
 With Gaussian data the perfect model is affine, so the output is affine in x_T and in every noise: one run
-with a batch
-of basis vectors gives its mean and covariance exactly.
+with a batch of basis vectors gives its mean and covariance exactly.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from refdiff.oracle.calls import Caller, TargetError, numbers
 from refdiff.oracle.points import Tables
-from refdiff.oracle.tape import NoiseTape
+from refdiff.oracle.tape import NoiseTape, aside
 from refdiff.oracle.target import Dialect
 
 Array = NDArray[Any]
@@ -27,6 +27,7 @@ MEAN = torch.tensor([0.25, -0.5], dtype=torch.float64)
 COV = torch.tensor([[0.30, 0.08], [0.08, 0.20]], dtype=torch.float64)
 D = 2
 ROWS = 12
+BANK = 256
 LEARNED = {"learned_range": -0.5, "learned": -3.0}
 
 
@@ -39,7 +40,7 @@ class PerfectModel:
     kind: str = "eps"
     matrices: Tensor = field(init=False)
     offsets: Tensor = field(init=False)
-    toward: Tensor = field(init=False)
+    toward: list[float] = field(init=False)
 
     def __post_init__(self) -> None:
         log_abar = torch.as_tensor(self.table.log_abar.astype(np.float64))
@@ -53,6 +54,9 @@ class PerfectModel:
         p, q = self.weights(a, b)
         self.matrices = p[:, None, None] * to_eps + q[:, None, None] * to_x_0
         self.offsets = p[:, None] * eps_0 + q[:, None] * x_0_0
+        # an error of eps, and the one of x_0 that belongs to it: the smaller of the two is about one, so that
+        # states stay of the size of data
+        self.toward = (p * torch.clamp(a / b, max=1.0) - q * torch.clamp(b / a, max=1.0)).tolist()
 
     def weights(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         """The output as a combination of eps and x_0."""
@@ -63,14 +67,6 @@ class PerfectModel:
             "v": (a, -b),
             "score": (-1 / b.clamp(min=1e-300), zero),
         }[self.kind]
-
-    def pushed(self, index: int, push: Tensor) -> Tensor:
-        """What an error of eps, and the one of x_0 that belongs to it, changes in the output."""
-        log_abar = torch.tensor(float(self.table.log_abar[index]), dtype=torch.float64)
-        a, b = (log_abar / 2).exp(), (-torch.expm1(log_abar)).sqrt()
-        p, q = self.weights(a, b)
-        # the smaller of the two errors is about one, so that states stay of the size of data
-        return push * (p * torch.clamp(a / b, max=1.0) - q * torch.clamp(b / a, max=1.0))
 
 
 @dataclass
@@ -92,7 +88,8 @@ class Recorder:
         perfect: the model.
         dialect: conventions of the target.
         tape: the tape, whose draws are counted.
-        push: added to eps, scaled: makes the output independent of the state; one tensor a call, or None.
+        push: added to eps in the last rows, scaled: makes the output independent of the state; one tensor a
+            call, or None.
     """
 
     perfect: PerfectModel
@@ -104,6 +101,11 @@ class Recorder:
     labels: list[float] = field(default_factory=list)
 
     def __call__(self, x: Any, t: Any, *args: Any, **kwargs: Any) -> Any:
+        with aside():
+            return self.answer(x, t)
+
+    def answer(self, x: Any, t: Any) -> Any:
+        """The output, in the shape and the array library of the state."""
         state = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
         level = self.level(t)
         flat = state.detach().double().reshape(len(state), -1)
@@ -133,7 +135,7 @@ class Recorder:
         index = int(min(max(round(level), 1), T)) if np.isfinite(level) else T
         answer = torch.addmm(self.perfect.offsets[index], x, self.perfect.matrices[index])
         if self.push is not None:
-            answer = answer + self.perfect.pushed(index, self.push(len(self.labels), x))
+            answer[-ROWS:] += self.perfect.toward[index] * self.push(len(self.labels))
         return answer
 
     def back(self, output: Tensor, x: Any, state: Tensor) -> Any:
@@ -299,14 +301,15 @@ class Steps:
 def steps(found: Run) -> Steps:
     """Read the coefficients of each step off a run by linear regression over its rows."""
     states = [visit.x for visit in found.visits] + [found.out]
-    starts = [visit.draws for visit in found.visits]
     levels = np.array([visit.level for visit in found.visits])
-    columns: list[tuple[float, ...]] = []
-    for i, visit in enumerate(found.visits):
-        first = starts[i - 1] if i else 0
-        last = starts[i + 2] if i + 2 < len(starts) else len(found.noises)
-        columns.append(_regress(states[i + 1], [visit.x, visit.output, *found.noises[first:last]]))
-    table = np.array(columns).reshape(len(columns), 8)
+    table = np.empty((len(found.visits), 8))
+    problems = [_problem(found, states, i) for i in range(len(found.visits))]
+    counts = np.array([len(regressors) for _, regressors in problems])
+    for count in np.unique(counts):
+        which = np.flatnonzero(counts == count)
+        targets = torch.stack([problems[i][0] for i in which]).flatten(1)
+        columns = torch.stack([torch.stack(problems[i][1], -1) for i in which]).flatten(1, -2)
+        table[which] = _regress(targets.numpy(), columns.numpy())
     first_state = states[0]
     factor = float((first_state * found.x_T).sum() / (found.x_T**2).sum())
     rest = float((first_state - factor * found.x_T).abs().max())
@@ -321,36 +324,43 @@ def steps(found: Run) -> Steps:
     )
 
 
-def _regress(y: Tensor, regressors: list[Tensor]) -> tuple[float, ...]:
-    """Coefficients of state, output and noise; residual; number of noises; blurs of the three
-    coefficients."""
-    matrix = torch.stack([r.reshape(-1) for r in regressors], 1).numpy()
-    target = y.reshape(-1).numpy()
-    if not (np.isfinite(matrix).all() and np.isfinite(target).all()):
-        return (np.nan, np.nan, np.nan, np.inf, 0, 0.0, 0.0, 0.0)
-    size = np.linalg.norm(matrix, axis=0)
+def _problem(found: Run, states: list[Tensor], i: int) -> tuple[Tensor, list[Tensor]]:
+    """What step i ends at, and what it may be made of: state, output and the noises drawn around it."""
+    starts = [visit.draws for visit in found.visits[max(i - 1, 0) : i + 3]]
+    first = starts[0] if i else 0
+    last = starts[-1] if i + 2 < len(found.visits) else len(found.noises)
+    visit = found.visits[i]
+    return states[i + 1], [visit.x, visit.output, *found.noises[first:last]]
+
+
+def _regress(y: Array, matrix: Array) -> Array:
+    """N linear regressions at once: y (N, m) on the columns of matrix (N, m, k).
+
+    Returns:
+        (N, 8): coefficients of state, output and noise; residual; number of noises; blurs of the coefficients.
+    """
+    finite = np.isfinite(matrix).all((1, 2)) & np.isfinite(y).all(1)
+    matrix, y = np.where(finite[:, None, None], matrix, 0.0), np.where(finite[:, None], y, 0.0)
+    size = np.linalg.norm(matrix, axis=1)
     size = np.where(size == 0, 1.0, size)
-    inverse = np.linalg.pinv(matrix / size)
-    solution = inverse @ target / size
+    inverse = np.linalg.pinv(matrix / size[:, None, :])
+    solution = _apply(inverse, y) / size
     # one step of refinement takes the error of the inverse out
-    solution = solution + inverse @ (target - matrix @ solution) / size
-    rest = float(np.abs(target - matrix @ solution).max())
-    scale = float(np.abs(target).max() + (np.abs(matrix) * np.abs(solution)).sum(1).max()) + 1e-300
-    blur = np.linalg.norm(inverse, axis=1) / size * scale
-    used = np.abs(solution[2:]) * size[2:] > 1e-9 * scale
-    noise = float(np.sqrt((solution[2:][used] ** 2).sum()))
-    if used.sum() == 1:
-        noise = float(solution[2:][used][0])
-    blur_of_noise = float(blur[2:].max(initial=0.0))
-    return (
-        float(solution[0]),
-        float(solution[1]),
-        noise,
-        rest / scale,
-        int(used.sum()),
-        *blur[:2].tolist(),
-        blur_of_noise,
-    )
+    solution = solution + _apply(inverse, y - _apply(matrix, solution)) / size
+    rest = np.abs(y - _apply(matrix, solution)).max(1)
+    scale = np.abs(y).max(1) + _apply(np.abs(matrix), np.abs(solution)).max(1) + 1e-300
+    blur = np.linalg.norm(inverse, axis=2) / size * scale[:, None]
+    noises = np.where(np.abs(solution) * size > 1e-9 * scale[:, None], solution, 0.0)[:, 2:]
+    count = (noises != 0).sum(1)
+    noise = np.where(count == 1, noises.sum(1), np.linalg.norm(noises, axis=1))
+    blurs = (blur[:, 0], blur[:, 1], blur[:, 2:].max(1, initial=0.0))
+    found = np.column_stack([solution[:, 0], solution[:, 1], noise, rest / scale, count, *blurs])
+    found[~finite] = (np.nan, np.nan, np.nan, np.inf, 0.0, 0.0, 0.0, 0.0)
+    return found
+
+
+def _apply(matrices: Array, vectors: Array) -> Array:
+    return np.asarray((matrices @ vectors[:, :, None])[:, :, 0])
 
 
 @dataclass(frozen=True)
@@ -368,14 +378,19 @@ class Moments:
 
 def generic_noise(number: int) -> Tensor:
     """Fixed noise of one draw."""
-    return generic(1000 + number, ROWS)
+    return _bank(1, number // BANK)[number % BANK]
 
 
-def generic_push(number: int, x: Tensor) -> Tensor:
+def generic_push(number: int) -> Tensor:
     """What keeps the outputs of the last rows apart from their states; other rows see the perfect model."""
-    value = torch.zeros_like(x)
-    value[-ROWS:] = 0.5 * generic(500_000 + number, ROWS)
-    return value
+    return _bank(2, number // BANK)[number % BANK] / 2
+
+
+@lru_cache(maxsize=16)
+def _bank(kind: int, block: int) -> Tensor:
+    """Fixed numbers of many calls, (BANK, ROWS, D): a generator for each call would take longer than a step."""
+    draw = np.random.Generator(np.random.PCG64([kind, block]))
+    return torch.as_tensor(draw.standard_normal((BANK, ROWS, D)))
 
 
 def sampled(caller: Caller, perfect: PerfectModel, n: int) -> Run:
@@ -397,7 +412,9 @@ def sampled_and_exact(
     """Both in one run: basis rows, then generic ones."""
 
     def noise(number: int) -> Tensor:
-        return torch.cat([_unit(number, draws), generic_noise(number)])
+        value = _unit(number, draws, ROWS)
+        value[-ROWS:] = generic_noise(number)
+        return value
 
     x_T = torch.cat([_basis(draws), generic(1, ROWS)])
     found = run(caller, perfect, n, x_T, noise, generic_push)
@@ -413,9 +430,9 @@ def _basis(draws: int) -> Tensor:
     return x_T
 
 
-def _unit(number: int, draws: int) -> Tensor:
-    """The noise of those rows in one draw: unit vectors in the rows of this draw."""
-    value = torch.zeros(1 + D + D * draws + 1, D, dtype=torch.float64)
+def _unit(number: int, draws: int, more: int = 0) -> Tensor:
+    """The noise of those rows in one draw: unit vectors in the rows of this draw; and more rows of zeros."""
+    value = torch.zeros(1 + D + D * draws + 1 + more, D, dtype=torch.float64)
     if number < draws:
         first = 1 + D + D * number
         value[first : first + D] = torch.eye(D, dtype=torch.float64)

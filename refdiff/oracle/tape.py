@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporarily
 
 Answer = Callable[[int, tuple[int, ...]], Tensor]
 
@@ -85,6 +85,16 @@ def _as_before() -> Iterator[None]:
         np.random.set_state(numpys)
         random.setstate(pythons)
         torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """The oracle's own arithmetic inside a target's call: the tape does not look at it."""
+    if torch._C._len_torch_dispatch_stack() == 0:
+        yield
+        return
+    with _pop_mode_temporarily():
+        yield
 
 
 class _TorchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from refdiff.oracle import diagnose, formulas
 from refdiff.oracle.calls import Caller, TargetError, numbers
-from refdiff.oracle.checks.affine import outcome
+from refdiff.oracle.checks.affine import coefficients, outcome
 from refdiff.oracle.checks.conduct import answered
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.compare import Comparison, compare
@@ -256,6 +256,42 @@ def last_noise(session: Session, name: str) -> Finding:
         message = f"noise is added in a step that ends at data (coefficient {size:.3g})"
         return fail("noise-at-t0", message, worst=found.points.describe(worst), got=size, wanted=0.0)
     return Finding(True)
+
+
+@check("ddpm_step.variance")
+def ddpm_variance(session: Session) -> Finding:
+    """The variance that a step adds is the declared one."""
+    return added_variance(session, "ddpm_step")
+
+
+@check("ddim_step.variance")
+def ddim_variance(session: Session) -> Finding:
+    """The variance that a step adds is eta² beta_tilde."""
+    return added_variance(session, "ddim_step")
+
+
+def added_variance(session: Session, name: str) -> Finding:
+    """The square of the noise's coefficient, in steps that do not end at data."""
+    _, found, want, decided = outcome(session, name)
+    if decided.ok:
+        return Finding(True)
+    row = found.states.index("z")
+    got, wanted = found.values[row] ** 2, want.values[row].astype(float) ** 2
+    slack = 2 * np.abs(want.values[row]) * want.tolerance(UNIT["float32"])[row]
+    wrong = found.answered & (found.points.s > 0) & np.isfinite(wanted) & ~(np.abs(got - wanted) <= slack)
+    if not wrong.any():
+        return Finding(True)
+    known = session.cache.get(("finding", f"{name}.coefficients"))
+    cause = (known or coefficients(session, name)).diagnosis
+    index = int(np.argmax(wrong))
+    fields: dict[str, Any] = {
+        "worst": found.points.describe(index), "got": float(got[index]), "wanted": float(wanted[index]),
+        "asked": f"variance that {name} adds",
+    }  # fmt: skip
+    if cause is not None and cause.family != "sqrt":
+        words = f"follows from {name}.coefficients: {cause.message}"
+        return fail(cause.family, words, dialect=cause.dialect, also=cause.also, **fields)
+    return fail("variance", "the variance of the noise is not the step's", also=("sqrt",), **fields)
 
 
 @check("guided_mean.guidance")
