@@ -26,7 +26,7 @@ import sympy as sp
 
 from derivations.kit.formula import Decoy, Formula
 from derivations.kit.generators import Generators, NotRepresentableError, rational_image
-from derivations.kit.positive import facts, known_sign
+from derivations.kit.positive import facts, known_sign, prove_positive
 from derivations.kit.steps import Induction, NotCovered, Positive, Step, Zero
 from derivations.kit.zero import close
 from derivations.symbols import MEANINGS, abar_prev, abar_s, abar_t
@@ -35,7 +35,9 @@ HEADER = """Require Import Reals Lra Psatz.
 Open Scope R_scope.
 Ltac build := repeat first [ lra | apply Rplus_lt_0_compat | apply Rmult_lt_0_compat | apply Rinv_0_lt_compat
   | apply pow_lt | assumption ].
-Ltac positive := first [ lra | solve [ build ] | nra | apply Rlt_le; nra ].
+Ltac square := match goal with |- 0 < ?x ^ 2 =>
+  replace (x ^ 2) with (Rsqr x) by (unfold Rsqr; ring); apply Rsqr_pos_lt; assumption end.
+Ltac positive := first [ lra | solve [ build ] | square | nra | apply Rlt_le; nra ].
 Ltac side := repeat split; try lra; try (apply Rgt_not_eq; solve [ build ]); try nra;
   try (apply Rgt_not_eq; nra).
 """
@@ -167,7 +169,7 @@ def _identity(obligation: Zero, assumptions: Sequence[sp.Basic], name: str) -> T
     statement = _statement((lhs, rhs), generators, assumptions)
     numerator, denominator = sp.fraction(sp.together(lhs - rhs))
     quotients = _quotients(numerator, generators)
-    proof = ["intros.", *_denominator_facts((lhs, rhs))]
+    proof = ["intros.", *_denominator_facts((lhs, rhs), assumptions)]
     if not quotients:
         proof.append("field; side.")
     else:
@@ -209,23 +211,28 @@ def _quotients(numerator: sp.Expr, generators: Generators) -> list[tuple[sp.Symb
     return found
 
 
-def _denominator_facts(exprs: Iterable[sp.Expr]) -> list[str]:
-    """The irreducible factors of all denominators are positive or negative; say so before ``field`` asks."""
-    lines: list[str] = []
-    bases = {
-        power.base for expr in exprs for power in sp.together(expr).atoms(sp.Pow) if power.exp.is_negative
-    }
-    bases |= {power.base for expr in exprs for power in expr.atoms(sp.Pow) if power.exp.is_negative}
-    for base in sorted(bases, key=sp.default_sort_key):
-        numerator, _ = sp.fraction(sp.together(base))
-        for factor, _ in sp.factor_list(numerator)[1]:
-            sign = known_sign(factor)
-            if factor.is_Symbol or not sign:
-                continue
-            line = f"assert (0 < {_coq(sign * factor)}) by positive."
-            if line not in lines:
-                lines.append(line)
-    return lines
+def _denominator_facts(exprs: Iterable[sp.Expr], assumptions: Sequence[sp.Basic]) -> list[str]:
+    """The factors of all denominators, and their products, are positive: said before ``field`` asks."""
+    powers = {p for expr in exprs for form in (expr, sp.together(expr)) for p in form.atoms(sp.Pow)}
+    bases = {power.base for power in powers if power.exp.is_negative}
+    facts_of = [_signed(base, assumptions) for base in sorted(bases, key=sp.default_sort_key)]
+    lines = [f"assert (0 < {_coq(factor)}) by positive." for factors in facts_of for factor in factors]
+    for factors in facts_of:
+        if len(factors) > 1:
+            lines.append(f"assert (0 < {_coq(sp.Mul(*factors, evaluate=False))}) by (solve [build]).")
+    return list(dict.fromkeys(lines))
+
+
+def _signed(base: sp.Expr, assumptions: Sequence[sp.Basic]) -> list[sp.Expr]:
+    """The factors of a denominator turned positive; nothing where one has no sign that can be shown."""
+    found = []
+    for factor, _ in sp.factor_list(sp.fraction(sp.together(base))[0])[1]:
+        local = tuple(close(assumption) for assumption in assumptions)
+        sign = known_sign(factor) or prove_positive(factor, local) - prove_positive(-factor, local)
+        if not sign:
+            return []
+        found.append(sign * factor)
+    return [factor for factor in found if len(found) > 1 or not factor.is_Symbol]
 
 
 def _inequality(obligation: Positive, assumptions: Sequence[sp.Basic], name: str) -> Theorem:
@@ -242,16 +249,16 @@ def _inequality(obligation: Positive, assumptions: Sequence[sp.Basic], name: str
     whole = f"({product}) / ({' * '.join(f'({_coq(f)})' for f in below)})"
     lines = [
         "intros.",
-        *_denominator_facts((expr,)),
+        *_denominator_facts((expr,), assumptions),
         *(f"assert (0 < {_coq(f)}) by positive." for f in below),
     ]
     lines += [f"assert (0 {sign} {_coq(f)}) by (first [positive | apply pow2_ge_0 | nra])." for f in top]
     lines.append(f"replace ({_coq(expr)}) with ({whole}) by (field; side).")
     combine = "Rmult_lt_0_compat" if obligation.strict else "Rmult_le_pos"
     lines.append(f"unfold Rdiv. apply {combine}.")
-    lines.append(f"- repeat apply {combine}; first [assumption | positive].")
+    lines.append(f"- repeat first [assumption | apply {combine}]; positive.")
     inverse = "apply Rinv_0_lt_compat" if obligation.strict else "apply Rlt_le, Rinv_0_lt_compat"
-    lines.append(f"- {inverse}. repeat apply Rmult_lt_0_compat; first [assumption | positive].")
+    lines.append(f"- {inverse}. repeat first [assumption | apply Rmult_lt_0_compat]; positive.")
     text = statement.text(name, f"0 {sign} {_coq(expr)}") + "\nProof.\n" + "\n".join(lines) + "\nQed."
     return Theorem(name, "inequality", text)
 
@@ -495,7 +502,11 @@ def _certify(node: Formula, folder: Path) -> Certificate:
         if failed is None:
             break
         theorem, message = failed
-        certificate.refused[theorem.name] = message
+        if theorem.kind == "inequality":
+            # the search for a sum of squares is incomplete, so its failure says nothing
+            certificate.not_covered.append(f"{theorem.name}: nra finds no certificate")
+        else:
+            certificate.refused[theorem.name] = message
         found = [other for other in found if other is not theorem]
     certificate.certified = [theorem.name for theorem in found]
     certificate.seconds = time.monotonic() - start

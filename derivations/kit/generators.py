@@ -36,7 +36,8 @@ class Generators:
     def atom(self, expr: sp.Expr) -> sp.Symbol:
         """A free generator for an opaque expression."""
         if expr not in self.free:
-            positive = isinstance(expr, sp.exp) or expr.is_positive
+            power = isinstance(expr, sp.Pow) and not expr.exp.is_integer  # so its base is positive
+            positive = isinstance(expr, sp.exp) or power or expr.is_positive
             self.free[expr] = sp.Symbol(f"_g{len(self.free)}", positive=positive or None, real=True)
         return self.free[expr]
 
