@@ -10,7 +10,7 @@ import torch
 
 import refdiff
 from refdiff import ddim, ddpm
-from refdiff.oracle import Dialect, Target, check, formulas, parametrize_with_checks, points
+from refdiff.oracle import Dialect, Target, check, formulas, law, parametrize_with_checks, points
 from refdiff.oracle.checks import CHECKS
 from refdiff.oracle.expected import expected
 from refdiff.schedule import cosine, linear
@@ -328,8 +328,8 @@ def test_a_stochastic_sampler_is_known_exactly_from_its_own_draws():
 
     report = check(Chain(), only="sample")
     assert report.ok, str(report)
-    law = report["sample.exact_law"]
-    assert law.error < 1e-11 and "ancestral" in law.message
+    line = report["sample.exact_law"]
+    assert line.error < 1e-11 and "ancestral" in line.message
 
     class Louder(Chain):
         def strided_std(self, abar_t: Any, abar_s: Any) -> Any:
@@ -427,3 +427,14 @@ def test_a_line_that_fails_raises_and_an_expected_failure_is_strict():
     (mark,) = found["q_sample.coefficients"].marks
     assert mark.name == "xfail" and mark.kwargs == {"reason": "known", "strict": True}
     assert not found["q_sample.dtype"].marks
+
+
+def test_the_numbers_that_are_fed_to_a_sampler_are_all_different():
+    fed = [
+        law.generic(1, law.ROWS),
+        *(f(n) for f in (law.generic_noise, law.generic_push) for n in range(200)),
+    ]
+    matrix = torch.stack([value.reshape(-1) for value in fed])
+    matrix = matrix / matrix.norm(dim=1, keepdim=True)
+    alike = (matrix @ matrix.mT).fill_diagonal_(0).abs().max()
+    assert alike < 0.99

@@ -337,9 +337,9 @@ def _regress(y: Array, matrix: Array) -> Array:
     """N linear regressions at once: y (N, m) on the columns of matrix (N, m, k).
 
     Returns:
-        (N, 8): coefficients of state, output and noise; residual; number of noises; blurs of the coefficients.
+        (N, 8): coefficients of state, output and noise; residual; number of noises; blurs of the three.
     """
-    finite = np.isfinite(matrix).all((1, 2)) & np.isfinite(y).all(1)
+    finite = np.asarray(np.isfinite(matrix).all((1, 2)) & np.isfinite(y).all(1))
     matrix, y = np.where(finite[:, None, None], matrix, 0.0), np.where(finite[:, None], y, 0.0)
     size = np.linalg.norm(matrix, axis=1)
     size = np.where(size == 0, 1.0, size)
@@ -388,8 +388,9 @@ def generic_push(number: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _bank(kind: int, block: int) -> Tensor:
-    """Fixed numbers of many calls, (BANK, ROWS, D): a generator for each call would take longer than a step."""
-    draw = np.random.Generator(np.random.PCG64([kind, block]))
+    """Fixed numbers of many calls, (BANK, ROWS, D): a generator a call would take longer than a step."""
+    # a seed of its own: [1, 0] would be the seed 1, with which x_T is made
+    draw = np.random.Generator(np.random.PCG64([7, kind, block]))
     return torch.as_tensor(draw.standard_normal((BANK, ROWS, D)))
 
 
