@@ -174,17 +174,9 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
     """The right formula at other levels than those asked for."""
     t, s, T = case.points.t, case.points.s, case.table.T
     moves: list[tuple[str, str, Array, Array]] = []
-    for dt in (-1, 0, 1):
-        for ds in (-1, 0, 1):
-            if (dt, ds) != (0, 0):
-                moves.append(
-                    (
-                        "index",
-                        f"matches level {_plus('t', dt)} for t and {_plus('s', ds)} for s",
-                        t + dt,
-                        s + ds,
-                    )
-                )
+    for dt, ds in ((1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1), (1, -1), (-1, 1)):
+        words = f"matches level {_plus('t', dt)} for t and {_plus('s', ds)} for s"
+        moves.append(("index", words, t + dt, s + ds))
     two = (
         formulas.PORTS_AND_SAMPLERS[case.port].two_levels
         if case.port in formulas.PORTS_AND_SAMPLERS
@@ -243,6 +235,7 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
     for family, words, new_t, new_s in moves:
         if np.array_equal(new_t, t) and np.array_equal(new_s, s):
             continue
+        rank = 1 if np.array_equal(new_t - t, new_s - s) else 2
         env = environment(case, points=Points(new_t, new_s, case.points.scalars))
         env["last"] = np.where(s > 0, 1.0, 0.0)
         clipped = Points(np.clip(new_t, 0, T), np.clip(new_s, 0, T), case.points.scalars)
@@ -250,14 +243,19 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
         for program in case.programs[:2]:
             code = formulas.compiled(program)
             formula = program
-            yield Hypothesis(family, words, evaluate(code, env, case.want.states), 1, formula)
+            yield Hypothesis(family, words, evaluate(code, env, case.want.states), rank, formula)
             yield Hypothesis(
                 family,
                 f"{words} (clamped to the table)",
                 evaluate(code, at_edges, case.want.states),
-                1,
+                rank,
                 formula,
             )
+        if np.array_equal(new_t - t, new_s - s):
+            # both off alike: then the mask of the last step is off too
+            moved = env | {"last": np.where(new_s > 0, 1.0, 0.0)}
+            values = evaluate(formulas.compiled(case.programs[0]), moved, case.want.states)
+            yield Hypothesis(family, words, values, rank, case.programs[0])
         kept = Points(
             np.where(t == 0, 0, np.clip(new_t, 0, T)),
             np.where(s == 0, 0, np.clip(new_s, 0, T)),
@@ -265,7 +263,7 @@ def shifted(case: Case) -> Iterator[Hypothesis]:
         )
         at_data = environment(case, points=kept) | {"last": env["last"]}
         values = evaluate(formulas.compiled(case.programs[0]), at_data, case.want.states)
-        yield Hypothesis(family, f"{words} (except at data)", values, 1, case.programs[0])
+        yield Hypothesis(family, f"{words} (except at data)", values, rank, case.programs[0])
     yield from _wrapped(case)
     yield from _one_table_shifted(case)
     yield from named(case)
