@@ -86,6 +86,13 @@ def test_linspace_is_diagnosed_with_the_settings_of_the_command_line():
     assert "the previous level is taken by stride, not from the list" in str(report)
 
 
+def test_trailing_has_one_timestep_too_many_for_some_counts():
+    target = adapters.load("diffusers:DDIMScheduler", {"timestep_spacing": "trailing"})
+    report = check(target, only="timesteps")
+    assert report["timesteps.count"].status == "fail"
+    assert "timesteps(61)" in str(report["timesteps.count"])
+
+
 def test_an_unknown_option_is_named():
     with pytest.raises(ValueError, match=r"timestep_spacin.*did you mean timestep_spacing"):
         adapters.load("diffusers:DDIMScheduler", {"timestep_spacin": "linspace"})

@@ -15,7 +15,8 @@ from refdiff.oracle.session import Session
 from refdiff.schedule import Spacing, subsequence
 
 Array = NDArray[np.int64]
-COUNTS = (1, 2, 3, 5, 7, 10, 20, 30, 50, 53, 100, 250, 333, 999)
+# 53: arange by T // n has more entries; 61: arange by -T / n in floats has one more, below data
+COUNTS = (1, 2, 3, 5, 7, 10, 20, 30, 50, 53, 61, 100, 250, 333, 999)
 SPACINGS = ("leading", "linspace", "trailing", "quadratic")
 
 
