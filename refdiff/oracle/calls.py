@@ -52,8 +52,12 @@ def within(seconds: float, function: Callable[[], Any]) -> Any:
 
 
 def _with_alarm(seconds: float, function: Callable[[], Any]) -> Any:
+    waiting = True
+
     def ring(signum: int, frame: Any) -> None:
-        raise _OutOfTime
+        # a ring that comes while the alarm is being put away is not a timeout of anything
+        if waiting:
+            raise _OutOfTime
 
     before = signal.signal(signal.SIGALRM, ring)
     # rings again every second, in case that something swallows the first one
@@ -63,6 +67,7 @@ def _with_alarm(seconds: float, function: Callable[[], Any]) -> Any:
     except _OutOfTime:
         raise TargetError("timeout", f"no answer within {seconds:g} s") from None
     finally:
+        waiting = False
         signal.setitimer(signal.ITIMER_REAL, remaining)
         signal.signal(signal.SIGALRM, before)
 
