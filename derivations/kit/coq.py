@@ -45,6 +45,9 @@ SECONDS_PER_FILE = 40
 LONGEST_THEOREM = 4000  # characters; `field` takes minutes on what is longer
 
 
+_OUTSIDE = (sp.Min, sp.Max, sp.Abs, sp.floor, sp.ceiling, sp.cos, sp.sin, sp.tan, sp.atan)
+
+
 @dataclass(frozen=True)
 class Theorem:
     """One statement with its proof script."""
@@ -114,6 +117,14 @@ def _of_step(step: Step, assumptions: Sequence[sp.Basic], name: str) -> Iterator
             yield str(error)
 
 
+def _real(expr: sp.Expr, generators: Generators) -> sp.Expr:
+    """The expression over generators, as far as it is stated to the kernel."""
+    expr = close(expr)
+    if expr.has(*_OUTSIDE):
+        raise NotRepresentableError("trigonometry, minima and rounding are not stated to the kernel")
+    return rational_image(expr, generators)
+
+
 @dataclass
 class _Statement:
     """Variables and hypotheses of a theorem."""
@@ -165,7 +176,7 @@ def _domain(symbol: sp.Symbol) -> list[str]:
 def _identity(obligation: Zero, assumptions: Sequence[sp.Basic], name: str) -> Theorem:
     """lhs = rhs by ``field``, after adding the multiples of the root relations that the normal form used."""
     generators = Generators()
-    lhs, rhs = (rational_image(close(side), generators) for side in (obligation.lhs, obligation.rhs))
+    lhs, rhs = (_real(side, generators) for side in (obligation.lhs, obligation.rhs))
     statement = _statement((lhs, rhs), generators, assumptions)
     numerator, denominator = sp.fraction(sp.together(lhs - rhs))
     quotients = _quotients(numerator, generators)
@@ -238,7 +249,7 @@ def _signed(base: sp.Expr, assumptions: Sequence[sp.Basic]) -> list[sp.Expr]:
 def _inequality(obligation: Positive, assumptions: Sequence[sp.Basic], name: str) -> Theorem:
     """The expression factored, each factor signed, and the product put together."""
     generators = Generators()
-    expr = rational_image(close(obligation.expr), generators)
+    expr = _real(obligation.expr, generators)
     statement = _statement((expr,), generators, assumptions)
     sign = "<" if obligation.strict else "<="
     numerator, denominator = (_signed_factors(part) for part in sp.fraction(sp.factor(sp.together(expr))))
@@ -325,7 +336,7 @@ def _induction_text(step: Induction, unknown: sp.Symbol, claim: sp.Expr, name: s
 def _refutation(node: Formula, wrong: sp.Expr, name: str) -> Theorem | str:
     """An exact point of the domain where the decoy and the formula differ."""
     generators = Generators()
-    right, wrong = (rational_image(side, generators) for side in (node.closed, wrong))
+    right, wrong = (_real(side, generators) for side in (node.closed, wrong))
     statement = _statement((right, wrong), generators, node.assumptions)
     point = _rational_point(right - wrong, statement.variables, generators, node.assumptions)
     if point is None:
