@@ -17,6 +17,8 @@ CLEAN = {
     "refdiff/__main__.py": "import refdiff.cli\n",
     "refdiff/ddpm.py": "import math\n",
     "refdiff/cli.py": "import derivations\nimport refdiff.oracle\nimport refdiff.golden\n",
+    "refdiff/cli_proofs.py": "import derivations\n",
+    "refdiff/cli_target.py": "import refdiff.oracle\n",
     "refdiff/golden.py": "import derivations.golden\n",
     "refdiff/oracle/__init__.py": "import derivations\nimport refdiff.ddpm\n",
     "derivations/__init__.py": "",
