@@ -42,6 +42,8 @@ Ltac side := repeat split; try lra; try (apply Rgt_not_eq; solve [ build ]); try
   try (apply Rgt_not_eq; nra).
 """
 SECONDS_PER_FILE = 40
+MOST_OPERATIONS = 120
+MOST_WITH_EXPONENTIALS = 30
 LONGEST_THEOREM = 4000  # characters; `field` takes minutes on what is longer
 
 
@@ -122,6 +124,8 @@ def _real(expr: sp.Expr, generators: Generators) -> sp.Expr:
     expr = close(expr)
     if expr.has(*_OUTSIDE):
         raise NotRepresentableError("trigonometry, minima and rounding are not stated to the kernel")
+    if sp.count_ops(expr) > (MOST_WITH_EXPONENTIALS if expr.has(sp.exp) else MOST_OPERATIONS):
+        raise NotRepresentableError("too large for the kernel's field tactic")
     return rational_image(expr, generators)
 
 
