@@ -432,7 +432,7 @@ def _tweedie(claim: sp.Expr) -> Iterator[Step]:
             "the score of the opposite sign", "Speech-Backbones (Grad-TTS) #25",
         ),
         Decoy(
-            "half", (x_t + beta_t / 2 * score) / sp.sqrt(alpha_t), "discretization",
+            "half-score", (x_t + beta_t / 2 * score) / sp.sqrt(alpha_t), "discretization",
             "the coefficient of the probability-flow ODE in a stochastic step",
         ),
         Decoy(

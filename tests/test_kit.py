@@ -276,6 +276,9 @@ def test_a_decoy_has_a_known_family_and_a_name_of_its_own() -> None:
     twice = (Decoy("a", abar_t, "sign", ""), Decoy("a", -abar_t, "sign", ""))
     with pytest.raises(FormulaError, match="decoy 'a' is declared twice"):
         _declare(Registry(), "topic.a", decoys=twice)
+    grown = _declare(Registry(), "topic.a", decoys=(Decoy("half", abar_t / 3, "variance", "not the half"),))
+    with pytest.raises(FormulaError, match="decoy 'half' is declared twice"):
+        _ = grown.decoys
 
 
 # the zero test

@@ -128,9 +128,11 @@ class Formula:
             for family, name, note, rhs in self._mutations()
             if close(rhs) not in known
         ]
-        return self.known_decoys + tuple(
+        found = self.known_decoys + tuple(
             decoy for decoy in grown if refute(decoy.rhs - self.rhs, self.assumptions)
         )
+        _unique(self.id, found)
+        return found
 
     def _mutations(self) -> Iterable[tuple[str, str, str, sp.Expr]]:
         return mutations(self.rhs) if self.mutate else ()
