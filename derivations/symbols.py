@@ -153,6 +153,37 @@ cov_22 = _symbol("cov_22", "positive", "variance of the second coordinate of dat
 x_t_1 = _symbol("x_t_1", "real", "first coordinate of x_t", "x_{t,1}")
 x_t_2 = _symbol("x_t_2", "real", "second coordinate of x_t", "x_{t,2}")
 
+# score matching
+score_hat = _symbol("score_hat", "real", "prediction of the score", r"s_\theta")
+score_hat_slope = _symbol("score_hat_slope", "real", "derivative of the predicted score", r"s_\theta'")
+score_hat_1 = _symbol("score_hat_1", "real", "first coordinate of the predicted score", r"s_{\theta,1}")
+score_hat_2 = _symbol("score_hat_2", "real", "second coordinate of the predicted score", r"s_{\theta,2}")
+u_1 = _symbol("u_1", "real", "first coordinate of a point minus the centre of an energy", "u_1")
+u_2 = _symbol("u_2", "real", "second coordinate of a point minus the centre of an energy", "u_2")
+v_1 = _symbol("v_1", "real", "first coordinate of a direction", "v_1")
+v_2 = _symbol("v_2", "real", "second coordinate of a direction", "v_2")
+H_11 = _symbol("H_11", "real", "minus the slope of the first coordinate along the first", "H_{11}")
+H_12 = _symbol("H_12", "real", "minus the slope of the first coordinate along the second", "H_{12}")
+H_21 = _symbol("H_21", "real", "minus the slope of the second coordinate along the first", "H_{21}")
+H_22 = _symbol("H_22", "real", "minus the slope of the second coordinate along the second", "H_{22}")
+components = _symbol("components", "natural", "number of components of a mixture", "n")
+weight = _symbol("weight", "unit", "weight of the first of two laws", r"\pi")
+other_weight = _symbol("other_weight", "unit", "another weight of the first of two laws", r"\pi'")
+density_0 = _symbol("density_0", "positive", "density of the first law at a point", "p_0")
+density_1 = _symbol("density_1", "positive", "density of the second law at a point", "p_1")
+component_score_0 = _symbol("component_score_0", "real", "score of the first law", "s_0")
+component_score_1 = _symbol("component_score_1", "real", "score of the second law", "s_1")
+
+# annealed Langevin sampling
+sigma_1 = _symbol("sigma_1", "positive", "largest noise level of a ladder", r"\sigma_1")
+sigma_L = _symbol("sigma_L", "positive", "smallest noise level of a ladder", r"\sigma_L")
+L = _symbol("L", "natural", "number of noise levels of a ladder", "L")
+base_step = _symbol("base_step", "positive", "step size at the smallest noise level", r"\varepsilon")
+step_size = _symbol("step_size", "positive", "step size at a noise level", r"\alpha")
+steps = _symbol("steps", "natural", "Langevin steps at each noise level", "T")
+start_mean = _symbol("start_mean", "real", "mean of the state before the first step", r"\mu_0")
+start_variance = _symbol("start_variance", "nonnegative", "variance before the first step", "v_0")
+
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
 )
