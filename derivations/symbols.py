@@ -177,12 +177,51 @@ component_score_1 = _symbol("component_score_1", "real", "score of the second la
 # annealed Langevin sampling
 sigma_1 = _symbol("sigma_1", "positive", "largest noise level of a ladder", r"\sigma_1")
 sigma_L = _symbol("sigma_L", "positive", "smallest noise level of a ladder", r"\sigma_L")
-L = _symbol("L", "natural", "number of noise levels of a ladder", "L")
+rungs = _symbol("rungs", "natural", "number of noise levels of a ladder", "L")
 base_step = _symbol("base_step", "positive", "step size at the smallest noise level", r"\varepsilon")
 step_size = _symbol("step_size", "positive", "step size at a noise level", r"\alpha")
 steps = _symbol("steps", "natural", "Langevin steps at each noise level", "T")
 start_mean = _symbol("start_mean", "real", "mean of the state before the first step", r"\mu_0")
 start_variance = _symbol("start_variance", "nonnegative", "variance before the first step", "v_0")
+
+step_size = _symbol("step_size", "positive", "step of a Langevin chain, in time of its diffusion", r"\eta")
+epsilon = _symbol(
+    "epsilon", "positive", "step of a Langevin chain, as the deviation of its noise", r"\varepsilon"
+)
+temp = _symbol("temp", "positive", "temperature: the law is exp(-E/temp), normalised", r"\mathcal T")
+energy_x = _symbol("energy_x", "real", "energy at x", "E(x)")
+energy_y = _symbol("energy_y", "real", "energy at y", "E(y)")
+energy_slope = _symbol("energy_slope", "real", "gradient of the energy at x", r"\nabla E(x)")
+score_x = _symbol("score_x", "real", "minus the gradient of the energy at x", "s(x)")
+score_y = _symbol("score_y", "real", "minus the gradient of the energy at y", "s(y)")
+log_z = _symbol("log_z", "real", "log of the normaliser", r"\log Z")
+phase_data = _symbol(
+    "phase_data", "real", "mean over data of the energy's derivative", r"\mathbb E_{\mathrm{data}}[\partial_\theta E]"
+)
+phase_model = _symbol(
+    "phase_model", "real", "mean over the model of the energy's derivative", r"\mathbb E_\theta[\partial_\theta E]"
+)
+phase_chain = _symbol(
+    "phase_chain", "real", "mean over a chain's end of the energy's derivative", r"\mathbb E_k[\partial_\theta E]"
+)
+chain_drift = _symbol(
+    "chain_drift", "real", "what the parameter does to the divergence through the chain", r"\Delta_k"
+)
+kl_data = _symbol("kl_data", "nonnegative", "divergence of the model from the data", r"\mathrm{KL}")
+entropy_data = _symbol("entropy_data", "real", "entropy of the data", r"\mathrm H")
+count = _symbol("count", "natural", "number of steps of a chain", "n")
+hastings = _symbol("hastings", "positive", "flow of the reverse move over that of the move", "R")
+noise_ratio = _symbol("noise_ratio", "natural", "samples of noise for one of data", r"\nu")
+log_model_x = _symbol("log_model_x", "real", "log of the model at data", r"\log p_\theta(x)")
+log_noise_x = _symbol("log_noise_x", "real", "log-density of the noise at data", r"\log q(x)")
+log_model_y = _symbol("log_model_y", "real", "log of the model at noise", r"\log p_\theta(y)")
+log_noise_y = _symbol("log_noise_y", "real", "log-density of the noise at noise", r"\log q(y)")
+density_data = _symbol("density_data", "positive", "density of the data", "p")
+density_model = _symbol("density_model", "positive", "density of the model", r"p_\theta")
+density_noise = _symbol("density_noise", "positive", "density of the noise", "q")
+log_model_slope = _symbol(
+    "log_model_slope", "real", "derivative of the model's log-density by its parameter", r"\partial_\theta\log p_\theta"
+)
 
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
