@@ -184,7 +184,8 @@ steps = _symbol("steps", "natural", "Langevin steps at each noise level", "T")
 start_mean = _symbol("start_mean", "real", "mean of the state before the first step", r"\mu_0")
 start_variance = _symbol("start_variance", "nonnegative", "variance before the first step", "v_0")
 
-step_size = _symbol("step_size", "positive", "step of a Langevin chain, in time of its diffusion", r"\eta")
+# energy models and Langevin chains
+eta_step = _symbol("eta_step", "positive", "step of a Langevin chain, in time of its diffusion", r"\eta")
 epsilon = _symbol(
     "epsilon", "positive", "step of a Langevin chain, as the deviation of its noise", r"\varepsilon"
 )
@@ -195,17 +196,14 @@ energy_slope = _symbol("energy_slope", "real", "gradient of the energy at x", r"
 score_x = _symbol("score_x", "real", "minus the gradient of the energy at x", "s(x)")
 score_y = _symbol("score_y", "real", "minus the gradient of the energy at y", "s(y)")
 log_z = _symbol("log_z", "real", "log of the normaliser", r"\log Z")
-phase_data = _symbol(
-    "phase_data", "real", "mean over data of the energy's derivative", r"\mathbb E_{\mathrm{data}}[\partial_\theta E]"
+_DATA, _MODEL, _CHAIN = (
+    rf"\mathbb E_{{{law}}}[\partial_\theta E]" for law in (r"\mathrm{data}", r"p_\theta", "k")
 )
-phase_model = _symbol(
-    "phase_model", "real", "mean over the model of the energy's derivative", r"\mathbb E_\theta[\partial_\theta E]"
-)
-phase_chain = _symbol(
-    "phase_chain", "real", "mean over a chain's end of the energy's derivative", r"\mathbb E_k[\partial_\theta E]"
-)
+phase_data = _symbol("phase_data", "real", "mean of the energy's parameter derivative over data", _DATA)
+phase_model = _symbol("phase_model", "real", "mean of it over the model", _MODEL)
+phase_chain = _symbol("phase_chain", "real", "mean of it over the end of a chain", _CHAIN)
 chain_drift = _symbol(
-    "chain_drift", "real", "what the parameter does to the divergence through the chain", r"\Delta_k"
+    "chain_drift", "real", "change of the divergence that the parameter causes through the chain", r"\Delta_k"
 )
 kl_data = _symbol("kl_data", "nonnegative", "divergence of the model from the data", r"\mathrm{KL}")
 entropy_data = _symbol("entropy_data", "real", "entropy of the data", r"\mathrm H")
@@ -220,39 +218,8 @@ density_data = _symbol("density_data", "positive", "density of the data", "p")
 density_model = _symbol("density_model", "positive", "density of the model", r"p_\theta")
 density_noise = _symbol("density_noise", "positive", "density of the noise", "q")
 log_model_slope = _symbol(
-    "log_model_slope", "real", "derivative of the model's log-density by its parameter", r"\partial_\theta\log p_\theta"
+    "log_model_slope", "real", "parameter derivative of the model's log-density", r"\partial_\theta\log p_\theta"
 )
-
-# guidance
-guide_scale = _symbol("guide_scale", "positive", "scale of the guidance, 1 is Bayes' rule", r"\kappa")
-ho_scale = _symbol("ho_scale", "real", "guidance weight of Ho and Salimans, 0 is the conditional model", "w")
-label_score = _symbol("label_score", "real", "gradient of the log-probability of the label", "g")
-label_score_mean = _symbol(
-    "label_score_mean", "real", "its mean under the conditional reverse kernel", r"\bar g"
-)
-label_slope = _symbol("label_slope", "real", "second derivative of the label's log-probability", "g'")
-label_bend = _symbol("label_bend", "real", "third derivative of the label's log-probability", "g''")
-label_prev = _symbol("label_prev", "positive", "probability of the label given x_{t-1}", r"q(y\mid x_{t-1})")
-label_t = _symbol("label_t", "positive", "probability of the label given x_t", r"q(y\mid x_t)")
-twist_prev = _symbol("twist_prev", "positive", "mean of q(y | x_0)^s given x_{t-1}", "h_{t-1}")
-twist_t = _symbol("twist_t", "positive", "mean of q(y | x_0)^s given x_t", "h_t")
-step_density = _symbol("step_density", "positive", "forward kernel of one step", r"q(x_t\mid x_{t-1})")
-reverse_density = _symbol(
-    "reverse_density", "positive", "reverse kernel of one step", r"q(x_{t-1}\mid x_t)"
-)
-label_share = _symbol("label_share", "unit", "probability of the first of two labels given x_t", r"\pi_t")
-log_odds = _symbol("log_odds", "real", "log of the odds of two labels given x_t", r"\ell")
-eps_cond = _symbol("eps_cond", "real", "noise predicted with the condition", r"\epsilon_y")
-eps_other = _symbol("eps_other", "real", "noise predicted with the other condition", r"\epsilon_{y'}")
-eps_slope = _symbol("eps_slope", "real", "derivative of the predicted noise at x_t", r"\epsilon'")
-loss_slope = _symbol("loss_slope", "real", "derivative of the loss at the predicted data", "L'")
-loss_slope_1 = _symbol("loss_slope_1", "real", "its derivative along the first coordinate", "L_1")
-loss_slope_2 = _symbol("loss_slope_2", "real", "its derivative along the second coordinate", "L_2")
-jacobian_11 = _symbol("jacobian_11", "real", "slope of the first coordinate of the data along x_1", "J_{11}")
-jacobian_12 = _symbol("jacobian_12", "real", "slope of the first coordinate of the data along x_2", "J_{12}")
-jacobian_21 = _symbol("jacobian_21", "real", "slope of the second coordinate of the data along x_1", "J_{21}")
-obs_variance = _symbol("obs_variance", "positive", "variance of an observation given the data", "r")
-tilt = _symbol("tilt", "real", "slope of a log-linear classifier of data", "b")
 
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
