@@ -218,7 +218,7 @@ density_data = _symbol("density_data", "positive", "density of the data", "p")
 density_model = _symbol("density_model", "positive", "density of the model", r"p_\theta")
 density_noise = _symbol("density_noise", "positive", "density of the noise", "q")
 log_model_slope = _symbol(
-    "log_model_slope", "real", "parameter derivative of the model's log-density", r"\partial_\theta\log p_\theta"
+    "log_model_slope", "real", "parameter derivative of the log-density", r"\partial_\theta\log p_\theta"
 )
 
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
