@@ -13,8 +13,8 @@ from refdiff.oracle.expected import UNIT, Expected
 from refdiff.oracle.target import Dialect
 
 Array = NDArray[Any]
-# second differences of independent errors have six times their variance
-SECOND_DIFFERENCE = 6.0
+# the median size of the second difference of independent normal errors: 0.6745 times its deviation, sqrt(6)
+SECOND_DIFFERENCE = 0.6745 * 6.0**0.5
 # rounding to float32 of a well-conditioned number errs by about a quarter of the unit roundoff's bound
 ROUGH = 2.0**-6
 
@@ -105,7 +105,7 @@ def _outcome(
 
 
 def is_rough(got: Array, want: Expected, unit: float = UNIT["float32"]) -> bool:
-    """Whether errors on consecutive levels look like rounding: they jump from level to level."""
+    """Whether errors on consecutive levels look like rounding: at most levels they jump to the next."""
     with np.errstate(all="ignore"):
         scale = want.local if want.tables is None else want.tables
         units = (got - want.values).astype(float) / (unit * scale.astype(float))
@@ -115,6 +115,6 @@ def is_rough(got: Array, want: Expected, unit: float = UNIT["float32"]) -> bool:
             return True
         jumps = np.diff(row, 2)
         jumps = jumps[np.isfinite(jumps)]
-        if len(jumps) and np.sqrt(np.mean(jumps**2) / SECOND_DIFFERENCE) > ROUGH:
+        if len(jumps) and np.median(np.abs(jumps)) / SECOND_DIFFERENCE > ROUGH:
             return True
     return False

@@ -128,8 +128,11 @@ class Session:
         if a.log_abar.shape != b.log_abar.shape:
             return False
         with np.errstate(all="ignore"):
-            size = np.abs(a.log_abar - b.log_abar) / (2.0**-24 * (2 * np.arange(len(b.log_abar)) + 16))
-        return bool(np.nanmax(size) <= 1) and bool(np.isfinite(a.log_abar[1:]).any())
+            gap = a.log_abar - b.log_abar
+            size = np.abs(gap) / (2.0**-24 * (2 * np.arange(len(gap)) + 16))
+            step = np.abs(np.diff(gap)) / (2.0**-24 * 16 * (1 + b.beta[1:] / (1 - b.beta[1:])))
+            near = np.nanmax(size) <= 1 and np.nanmax(step) <= 1
+        return bool(near) and bool(np.isfinite(a.log_abar[1:]).any())
 
 
 def own_tables(port: str, values: Array, dialect: Dialect) -> Tables | None:

@@ -215,6 +215,32 @@ class SingleTables(SinglePrecision):
     dialect = Dialect(dtype="float64")
 
 
+@convention("sigmoid-curve-with-float32-ends")
+class SigmoidCurve(Target):
+    """The curve of alpha_bar between two sigmoids that were taken in single precision."""
+
+    dialect = Dialect(schedule="sigmoid_alpha_bar")
+
+    def __init__(self):
+        t = torch.linspace(0, 1, 1001, dtype=torch.float64)
+        first, last = torch.tensor(-3.0).sigmoid(), torch.tensor(3.0).sigmoid()
+        curve = (last - (t * 6 - 3).sigmoid()) / (last - first)
+        curve = curve / curve[0]
+        self.b = (1 - curve[1:] / curve[:-1]).clamp(0, 0.999)
+        self.abar = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(1 - self.b, 0)])
+
+    def betas(self):
+        return self.b
+
+    def alphas_cumprod(self):
+        return self.abar[1:]
+
+    def q_posterior(self, x0, x_t, t):
+        b, abar, prev = (column(table, x_t) for table in (self.b[t - 1], self.abar[t], self.abar[t - 1]))
+        mean = (prev.sqrt() * b * x0 + (1 - b).sqrt() * (1 - prev) * x_t) / (1 - abar)
+        return mean, b * (1 - prev) / (1 - abar)
+
+
 @convention("one-t-at-a-time")
 class OneTime(ShortHo):
     dialect = short(batched_t=False)
