@@ -220,6 +220,28 @@ density_noise = _symbol("density_noise", "positive", "density of the noise", "q"
 log_model_slope = _symbol(
     "log_model_slope", "real", "parameter derivative of the log-density", r"\partial_\theta\log p_\theta"
 )
+bin_width = _symbol("bin_width", "positive", "width of a bin of the data, in the units of a density", r"\Delta")
+nats = _symbol("nats", "real", "minus the log of a density, of one dimension", r"\ell")
+loss_weight = _symbol("loss_weight", "positive", "weight of a squared error of the noise", "w")
+bound_weight = _symbol("bound_weight", "positive", "weight of the bound in the hybrid loss", r"\lambda")
+
+# bounds of the likelihood
+importance = _symbol("importance", "positive", "weight of a path, p(x_{0:T}) / q(x_{1:T} | x_0)", "w")
+evidence = _symbol("evidence", "positive", "mean weight of the paths, p(x_0)", "p(x_0)")
+score_curvature = _symbol(
+    "score_curvature", "real", "second derivative of the score", r"\nabla^3\log q"
+)
+scaled = _symbol("scaled", "real", "x_{t-1} - x_t in units of the step's deviation", "u")
+error_t = _symbol("error_t", "nonnegative", "mean squared error of the data predicted at level t", "e_t")
+error_prev = _symbol("error_prev", "nonnegative", "the same at the level between", "e_{t-1}")
+guess_t = _symbol("guess_t", "real", "mean of the data given x_t", r"\mathrm E[x_0\mid x_t]")
+guess_prev = _symbol(
+    "guess_prev", "real", "mean of the data given a state between", r"\mathrm E[x_0\mid x_{t-1}]"
+)
+chance_0 = _symbol("chance_0", "closed_unit", "probability that a bit of the data is 1", r"\pi_0")
+chance_1 = _symbol("chance_1", "closed_unit", "the model's probability that a bit is 1", r"\pi_1")
+chance_prev = _symbol("chance_prev", "closed_unit", "probability that a bit is 1 before a step", r"\pi_{t-1}")
+sign_t = _symbol("sign_t", "nonzero", "a bit of x_t as a sign: 1 for one, -1 for zero", r"\varsigma_t")
 
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
