@@ -220,7 +220,7 @@ density_noise = _symbol("density_noise", "positive", "density of the noise", "q"
 log_model_slope = _symbol(
     "log_model_slope", "real", "parameter derivative of the log-density", r"\partial_\theta\log p_\theta"
 )
-bin_width = _symbol("bin_width", "positive", "width of a bin of the data, in the units of a density", r"\Delta")
+bin_width = _symbol("bin_width", "positive", "width of a bin of the data, in the unit of x", r"\Delta")
 nats = _symbol("nats", "real", "minus the log of a density, of one dimension", r"\ell")
 loss_weight = _symbol("loss_weight", "positive", "weight of a squared error of the noise", "w")
 bound_weight = _symbol("bound_weight", "positive", "weight of the bound in the hybrid loss", r"\lambda")
