@@ -15,13 +15,14 @@ from refdiff.oracle.checks import CHECKS
 from refdiff.oracle.expected import expected
 from refdiff.schedule import cosine, linear
 from tests.zoo.base import Ancestral, Textbook, dialect, rows
+from tests.zoo.chapters import Guides, Walk
 
 T = 60
 BETAS = linear(T, 1e-3, 0.1).beta[1:]
 
 
-class Right(Textbook):
-    """The zoo's textbook on a short chain."""
+class Right(Walk, Guides, Textbook):
+    """The zoo's textbook on a short chain, with the further chapters beside it."""
 
     T = T
     dialect = dialect(schedule=BETAS)

@@ -148,7 +148,9 @@ def symbol(state: str) -> str:
         "z": "the noise",
         "g": "the gradient",
         "one": "1",
-    }[state]
+        "u": "the unconditional output",
+        "c": "the conditional output",
+    }.get(state, f"the {state}" if len(state) > 1 else state)
 
 
 def promising(case: Case, singles: list[Hypothesis]) -> list[Hypothesis]:
@@ -319,14 +321,14 @@ def ratio_words(case: Case, row: int) -> str:
     ratio = case.ratios(case.want.values.astype(float), UNIT["float64"])[row]
     index = int(np.argmax(ratio))
     got, want = float(case.got[row, index]), float(case.want.values[row, index])
-    t, s = int(case.points.t[index]), int(case.points.s[index])
-    return f"the coefficient of {name} is {got:.9g}, not {want:.9g}, at t={t}, s={s}"
+    where = ", ".join(f"{key}={value:g}" for key, value in case.points.describe(index).items())
+    return f"the coefficient of {name} is {got:.9g}, not {want:.9g}, at {where}"
 
 
 def raised(session: Session, name: str, found: Probe, want: Expected, error: TargetError) -> Diagnosis:
     """Some points have no answer: what the others say, and where it raises."""
     missing = [found.points.describe(index) for index in found.errors]
-    where = "; ".join(f"t={point['t']}, s={point['s']}" for point in missing[:4])
+    where = "; ".join(", ".join(f"{k}={v:g}" for k, v in point.items()) for point in missing[:4])
     case = case_of(session, name, found, want)
     family = error.family if error.family != "unknown" else "index"
     if (case.ratios(want.values.astype(float), UNIT["float32"]) <= 1).all():

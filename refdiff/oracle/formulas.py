@@ -64,6 +64,17 @@ _POSTERIOR = "mean = sqrt(abar_s)*beta_t/(1 - abar_t)*x0 + sqrt(alpha_t)*(1 - ab
 _EPS_MEAN = "mean = (x - beta_t/sqrt(1 - abar_t)*e)/sqrt(alpha_t)"
 _SIGMA = "sigma = eta*sqrt((1 - abar_s)/(1 - abar_t)*(1 - abar_t/abar_s))"
 _DIRECTION = "out = sqrt(abar_s)*x0 + sqrt(1 - abar_s - sigma**2)*e + sigma*z"
+_LANGEVIN = "out = x + drift*score + sqrt(variance)*z"
+LANGEVIN = {
+    "eta": "drift = step_size\nvariance = 2*step_size",
+    "half": "drift = step_size/2\nvariance = step_size",
+    "half_square": "drift = step_size**2/2\nvariance = step_size**2",
+}
+GUIDED = {
+    "imagen": ("e = u + scale*(c - u)", "e = scale*c + (1 - scale)*u"),
+    "ho": ("e = c + scale*(c - u)", "e = (1 + scale)*c - scale*u"),
+}
+RENOISE = {"guided": "n = e", "unconditional": "n = u"}
 
 PORTS: dict[str, Port] = {
     port.name: port
@@ -160,8 +171,62 @@ PORTS: dict[str, Port] = {
             ),
             scalars=("scale",),
         ),
+        Port(
+            "guided_eps",
+            ("eps", "t", "grad", "scale"),
+            {"eps": ("e", None), "grad": ("g", "t")},
+            None,
+            ("out = e - scale*sqrt(1 - abar_t)*g",),
+            scalars=("scale",),
+        ),
+        Port(
+            "cfg",
+            ("uncond", "cond", "scale"),
+            {"uncond": ("u", None), "cond": ("c", None)},
+            None,
+            ("GUIDED_0\nout = e", "GUIDED_1\nout = e"),
+            scalars=("scale",),
+        ),
+        Port(
+            "cfg_step",
+            ("x_t", "t", "s", "uncond", "cond", "scale"),
+            {"x_t": ("x", "t"), "uncond": ("u", None), "cond": ("c", None)},
+            "s",
+            (
+                f"GUIDED_0\n{_X0}\nRENOISE\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s)*n",
+                f"GUIDED_1\n{_X0}\nRENOISE\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s)*n",
+            ),
+            scalars=("scale",),
+        ),
+        Port(
+            "observation_gradient",
+            ("x0", "y", "sigma"),
+            {"x0": ("x0", None), "y": ("y", None)},
+            None,
+            ("out = (y - x0)/sigma**2",),
+            scalars=("sigma",),
+        ),
+        Port(
+            "langevin_step",
+            ("x", "score", "step_size", "noise"),
+            {"x": ("x", None), "score": ("score", None), "noise": ("z", None)},
+            None,
+            (f"LANGEVIN\n{_LANGEVIN}",),
+            scalars=("step_size",),
+            noise="noise",
+        ),
+        Port(
+            "annealed_langevin_step",
+            ("x", "score", "sigma", "sigma_last", "epsilon", "noise"),
+            {"x": ("x", None), "score": ("score", None), "noise": ("z", None)},
+            None,
+            (f"step_size = epsilon*sigma**2/sigma_last**2\nLANGEVIN\n{_LANGEVIN}",),
+            scalars=("sigma", "sigma_last", "epsilon"),
+            noise="noise",
+        ),
     )
 }
+TIMELESS = tuple(name for name, port in PORTS.items() if "t" not in port.arguments)
 
 # an ancestral step between any two levels, as ``sample`` makes it
 _STRIDED_X0_MEAN = (
@@ -190,6 +255,29 @@ SAMPLERS = {
     ),
 }
 PORTS_AND_SAMPLERS = PORTS | {"ddpm": SAMPLERS["ddpm"]}
+
+_LANGEVIN_MISTAKES = (
+    ("sign", "the score is subtracted: the chain climbs the energy",
+     "LANGEVIN\nout = x - drift*score + sqrt(variance)*z"),
+    ("sqrt", "the noise is scaled by its variance, not by the root of it",
+     "LANGEVIN\nout = x + drift*score + variance*z"),
+    ("sqrt", "the noise is scaled by the step, not by a root of it",
+     "LANGEVIN\nout = x + drift*score + drift*z"),
+    ("sqrt", "the noise is scaled by the step, not by a root of it",
+     "LANGEVIN\nout = x + drift*score + 2*drift*z"),
+    ("sqrt", "the step multiplies noise that was scaled already",
+     "LANGEVIN\nout = x + drift*(score + sqrt(variance)*z)"),
+    ("sqrt", "noise for an optimiser that multiplies by the step is 2 step sqrt(T), not sqrt(2 T / step)",
+     "LANGEVIN\nout = x + drift*score + sqrt(variance*2*drift)*drift*z"),
+    ("variance", "the factor 2 of the noise is missing: sqrt(step) beside step",
+     "LANGEVIN\nout = x + drift*score + sqrt(variance/2)*z"),
+    ("variance", "the noise has twice its variance: sqrt(2 step) beside step / 2, or a 2 outside of its root",
+     "LANGEVIN\nout = x + drift*score + sqrt(2*variance)*z"),
+    ("parameterization", "the score's factor 1/2 is missing",
+     "LANGEVIN\nout = x + 2*drift*score + sqrt(variance)*z"),
+    ("parameterization", "the score is halved", "LANGEVIN\nout = x + drift/2*score + sqrt(variance)*z"),
+    ("parameterization", "the score is ignored", "LANGEVIN\nout = x + sqrt(variance)*z"),
+)  # fmt: skip
 
 CONFUSED: dict[str, tuple[tuple[str, str, str], ...]] = {
     "guided_mean": (
@@ -252,6 +340,65 @@ CONFUSED: dict[str, tuple[tuple[str, str, str], ...]] = {
             f"{_EPS_MEAN}\nVARIANCE\nout = mean + scale*exp(0.5*variance)*g",
         ),
     ),
+    "guided_eps": (
+        ("guidance", "the gradient is ignored", "out = e"),
+        ("guidance", "the gradient has no factor", "out = e - scale*g"),
+        ("sign", "the gradient has the wrong sign", "out = e + scale*sqrt(1 - abar_t)*g"),
+        ("sqrt", "the gradient's factor is 1 - abar_t, not its root", "out = e - scale*(1 - abar_t)*g"),
+        ("guidance", "the gradient's factor is sqrt(abar_t)", "out = e - scale*sqrt(abar_t)*g"),
+        ("guidance", "the gradient is divided by its factor", "out = e - scale*g/sqrt(1 - abar_t)"),
+        ("guidance", "the scale multiplies eps", "out = scale*e - sqrt(1 - abar_t)*g"),
+        ("guidance", "the gradient's factor is the posterior variance, as for the mean",
+         "VARIANCE\nout = e - scale*variance*g"),
+    ),
+    "cfg": (
+        ("guidance", "the unconditional output is ignored", "out = c"),
+        ("guidance", "the conditional output is ignored", "out = u"),
+        ("sign", "the outputs are added: s c + (s - 1) u", "out = scale*c + (scale - 1)*u"),
+        ("sign", "the outputs are added: (1 + w) c + w u", "out = (1 + scale)*c + scale*u"),
+        ("guidance", "condition and no condition are exchanged", "out = c + scale*(u - c)"),
+        ("guidance", "condition and no condition are exchanged", "out = u + scale*(u - c)"),
+        ("guidance", "the scale multiplies the sum", "out = scale*c + scale*u"),
+        ("guidance", "the base is missing: s (c - u)", "out = scale*(c - u)"),
+        ("guidance", "the mean of the two outputs", "out = (c + u)/2"),
+    ),
+    "cfg_step": (
+        ("guidance", "x_0 is made from the unconditional eps, and the guided one is added again",
+         "GUIDED_0\nx0 = (x - sqrt(1 - abar_t)*u)/sqrt(abar_t)\n"
+         "out = sqrt(abar_s)*x0 + sqrt(1 - abar_s)*e"),
+        ("guidance", "the conditional eps is added again",
+         f"GUIDED_0\n{_X0}\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s)*c"),
+        ("guidance", "the unconditional output is ignored",
+         f"e = c\n{_X0}\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s)*e"),
+        ("guidance", "the conditional output is ignored",
+         f"e = u\n{_X0}\nout = sqrt(abar_s)*x0 + sqrt(1 - abar_s)*e"),
+    ),
+    "observation_gradient": (
+        ("guidance", "the noise of the observation is half as large as declared: it was given for data in "
+         "[0, 1] and used in [-1, 1]", "out = (y - x0)/(sigma/2)**2"),
+        ("guidance", "the noise of the observation is twice as large as declared",
+         "out = (y - x0)/(2*sigma)**2"),
+        ("sqrt", "divided by the standard deviation, not by the variance", "out = (y - x0)/sigma"),
+        ("sign", "the sign is flipped", "out = (x0 - y)/sigma**2"),
+        ("guidance", "not divided by the variance", "out = y - x0"),
+        ("guidance", "the square instead of half of it is differentiated", "out = 2*(y - x0)/sigma**2"),
+    ),
+    "langevin_step": _LANGEVIN_MISTAKES,
+    "annealed_langevin_step": (
+        *((family, words, f"step_size = epsilon*sigma**2/sigma_last**2\n{program}")
+          for family, words, program in _LANGEVIN_MISTAKES),
+        ("sqrt", "the step follows sigma, not its square",
+         f"step_size = epsilon*sigma/sigma_last\nLANGEVIN\n{_LANGEVIN}"),
+        ("variance", "the step is not divided by sigma_L²",
+         f"step_size = epsilon*sigma**2\nLANGEVIN\n{_LANGEVIN}"),
+        ("variance", "the step does not depend on the level", f"step_size = epsilon\nLANGEVIN\n{_LANGEVIN}"),
+        ("variance", "the step's ratio is upside down: sigma_L² / sigma_i²",
+         f"step_size = epsilon*sigma_last**2/sigma**2\nLANGEVIN\n{_LANGEVIN}"),
+        ("parameterization", "the score is multiplied by sigma, as if it were one of unit noise",
+         f"step_size = epsilon*sigma**2/sigma_last**2\nLANGEVIN\nscore = sigma*score\n{_LANGEVIN}"),
+        ("parameterization", "the score is divided by sigma: eps is taken for the score",
+         f"step_size = epsilon*sigma**2/sigma_last**2\nLANGEVIN\nscore = score/sigma\n{_LANGEVIN}"),
+    ),
     "ddim_step": (
         (
             "variance",
@@ -291,6 +438,7 @@ def adapted(program: str, port: Port, dialect: Dialect) -> str:
     learned = dialect.variance.startswith("learned") and port.name == "guided_mean"
     variances = _STRIDED_VARIANCE if port.name == "ddpm" else VARIANCE
     program = program.replace("VARIANCE", variances["beta_tilde" if learned else dialect.variance])
+    program = _spoken(program, port, dialect)
     lines = []
     levels = {name: level for name, level in port.states.values() if level is not None}
     if dialect.space == "ve":
@@ -310,6 +458,20 @@ def adapted(program: str, port: Port, dialect: Dialect) -> str:
         head, _, last = program.rpartition("out = ")
         program = f"{head}out = ({last}){factor}"
     return "\n".join([*lines, program])
+
+
+def _spoken(program: str, port: Port, dialect: Dialect) -> str:
+    """A program with its guidance scale, its renoising and its Langevin step in a dialect's words."""
+    rule = dialect.langevin
+    if port.name == "annealed_langevin_step" and rule == "half_square":
+        # the root of epsilon is the step's size, so that its square is epsilon
+        rule = "half"
+    langevin = LANGEVIN[rule]
+    if dialect.temperature != 1:
+        langevin = langevin.replace("variance = ", f"variance = {dialect.temperature!r}*")
+    for index, form in enumerate(GUIDED[dialect.cfg]):
+        program = program.replace(f"GUIDED_{index}", form)
+    return program.replace("LANGEVIN", langevin).replace("RENOISE", RENOISE[dialect.renoise])
 
 
 def variance_programs(dialect: Dialect) -> tuple[str, ...]:

@@ -140,6 +140,10 @@ _ALSO = {
     "parameterization": ("parameterization",),
     "space": ("parameterization", "data-scaling"),
     "eta": ("variance", "sqrt"),
+    "langevin": ("variance", "sqrt"),
+    "temperature": ("variance",),
+    "cfg": ("guidance",),
+    "renoise": ("guidance",),
 }
 _CONVENTIONS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"variance": "beta"}, "the step's variance is beta_t"),
@@ -157,10 +161,26 @@ _CONVENTIONS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"parameterization": "eps"}, "the model output is read as eps"),
     ({"space": "ve"}, "states are x / sqrt(alpha_bar), with noise of standard deviation sigma"),
     ({"space": "vp"}, "states are x, not x / sqrt(alpha_bar)"),
+    ({"langevin": "eta"}, "the step is x + h score + sqrt(2 h) noise"),
+    ({"langevin": "half"}, "the step is x + h/2 score + sqrt(h) noise"),
+    ({"langevin": "half_square"}, "the step is x + h²/2 score + h noise"),
+    ({"temperature": 1.0}, "the temperature is 1"),
+    ({"cfg": "imagen"}, "the scale is the one of u + s (c - u), where s = 1 is no guidance"),
+    ({"cfg": "ho"}, "the scale is the one of c + w (c - u), where w = 0 is no guidance"),
+    ({"renoise": "guided"}, "the guided eps is added again"),
+    ({"renoise": "unconditional"}, "the unconditional eps is added again"),
 )
+_OF_ONE_TOPIC = {
+    "langevin": ("langevin_step", "annealed_langevin_step"),
+    "temperature": ("langevin_step", "annealed_langevin_step"),
+    "cfg": ("cfg", "cfg_step"),
+    "renoise": ("cfg_step",),
+}
 
 
 def _concerns(name: str, port: str) -> bool:
+    if name in _OF_ONE_TOPIC:
+        return port in _OF_ONE_TOPIC[name]
     if name == "variance":
         return port in ("ddpm", "ddpm_step", "guided_mean")
     if name == "eta":

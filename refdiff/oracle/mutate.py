@@ -46,7 +46,7 @@ _CONFUSED: dict[str, tuple[tuple[str, str], ...]] = {
         ("beta_next", "variance"),
     ),
 }
-_STATES = ("x", "x0", "e", "z", "g")
+_STATES = ("x", "x0", "e", "z", "g", "score", "u", "c", "y", "n")
 
 
 @dataclass(eq=False)

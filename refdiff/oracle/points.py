@@ -13,8 +13,17 @@ from refdiff.schedule import Schedule
 
 Array = NDArray[Any]
 ETAS = (0.0, 0.2, 0.5, 1.0)
-SCALES = (0.0, 1.0, 2.5)
+SCALES = (0.0, 1.0, 2.7)
 FRACTIONS = (0.0, 0.25, 0.5, 1.0)
+# the scalars of steps that have no level: unequal ratios, and none of them one
+GRIDS = {
+    "eta": ETAS,
+    "scale": SCALES,
+    "step_size": (0.05, 0.3, 1.7),
+    "sigma": (2.0, 0.7),
+    "sigma_last": (0.1, 0.3),
+    "epsilon": (0.002, 0.05),
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ class Points:
     def describe(self, index: int) -> dict[str, Any]:
         """One point as plain data."""
         point: dict[str, Any] = {"t": int(self.t[index]), "s": int(self.s[index])}
+        if not any(point.values()) and self.scalars:
+            # a step that has no level
+            point = {}
         return point | {name: float(value[index]) for name, value in self.scalars.items()}
 
 
@@ -68,6 +80,18 @@ def consecutive(T: int, count: int = 48) -> Points:
     """Neighbouring levels, on which rounding looks random and a formula does not."""
     first = max(1, T // 8)
     return neighbours(T, range(first, min(T, first + count - 1) + 1))
+
+
+def timeless() -> Points:
+    """Points of a step that has no level: the same one several times, so that batches differ in size."""
+    return Points(np.zeros(3, np.int64), np.zeros(3, np.int64), {})
+
+
+def stretched(names: Sequence[str], count: int = 48) -> Points:
+    """Scalars that grow slowly together, on which rounding looks random and a formula does not."""
+    grow = np.arange(count)
+    scalars = {name: GRIDS[name][0] * (1.01 + 0.01 * i) ** grow for i, name in enumerate(names)}
+    return Points(np.zeros(count, np.int64), np.zeros(count, np.int64), scalars)
 
 
 def crossed(points: Points, name: str, values: Sequence[float]) -> Points:

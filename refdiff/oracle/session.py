@@ -80,6 +80,8 @@ class Session:
     def points(self, name: str) -> Points:
         """Where a port is probed."""
         port = formulas.PORTS[name]
+        if name in formulas.TIMELESS:
+            return self.with_scalars(name, where.timeless())
         found = where.pairs(self.T) if port.two_levels else where.neighbours(self.T)
         if not np.isfinite(self.declared.log_abar[-1]):
             # without signal at T, noise says nothing about data there
@@ -87,15 +89,17 @@ class Session:
         return self.with_scalars(name, found)
 
     def scan(self, name: str) -> Points:
-        """Consecutive levels."""
+        """Consecutive levels; where there are none, scalars close to each other."""
+        if name in formulas.TIMELESS:
+            return where.stretched(formulas.PORTS[name].scalars)
         return self.with_scalars(name, where.consecutive(self.T), few=True)
 
     def with_scalars(self, name: str, found: Points, few: bool = False) -> Points:
         """Points crossed with the scalars of a port."""
         port = formulas.PORTS[name]
-        grids = {"eta": where.ETAS, "scale": where.SCALES}
         for scalar in port.scalars:
-            found = where.crossed(found, scalar, grids[scalar][-1:] if few else grids[scalar])
+            grid = where.GRIDS[scalar]
+            found = where.crossed(found, scalar, grid[-1:] if few else grid)
         if name == "ddpm_step" and self.dialect.variance.startswith("learned"):
             values = where.FRACTIONS if self.dialect.variance == "learned_range" else (-6.0, -3.0, 0.5)
             found = where.crossed(found, "f", values[1:2] if few else values)

@@ -18,6 +18,11 @@ _SHOWN_BY = {
     "alpha_bar_0": ("ddim_step", "ddim_invert"),
     "notation": ("betas", "alphas_cumprod"),
     "index_origin": ("q_sample", "predict_x0", "predict_eps", "velocity", "score", "q_posterior", *_STEPS),
+    "langevin": ("langevin_step", "langevin_sample", "annealed_langevin_step", "annealed_langevin"),
+    "temperature": ("langevin_step", "langevin_sample", "annealed_langevin_step", "annealed_langevin"),
+    "cfg": ("cfg", "cfg_step"),
+    "score_reduction": ("esm_loss", "ssm_loss", "dsm_loss", "smld_loss"),
+    "likelihood": ("prior_kl", "vlb"),
 }
 _DECIDING = ("coefficients", "values", "value")
 

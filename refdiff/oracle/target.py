@@ -23,7 +23,26 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "loss_reduction": ("mean", "sum", "half_mean", "half_sum"),
     "notation": ("ho", "ddim", "su"),
     "sampler": (None, "ddpm", "ddim"),
-}
+    "energy_sign": ("energy", "log_density"),
+    "langevin": ("eta", "half", "half_square"),
+    "noise_label": ("index", "sigma"),
+    "denoise": (False, True),
+    "score_reduction": ("half_sum", "sum", "half_mean", "mean"),
+    "sliced": ("plain", "reduced"),
+    "dsm_weight": ("one", "sigma_squared"),
+    "likelihood": ("nats", "bits", "nats_per_dim", "bits_per_dim"),
+    "decoder": ("discretized", "continuous"),
+    "normal_cdf": ("exact", "tanh"),
+    "data_range": ("[-1, 1]", "[0, 1]", "latent"),
+    "denoiser_range": ("[-1, 1]", "[0, 1]"),
+    "weighting": (
+        "one", "snr", "snr_plus_one", "truncated_snr", "min_snr", "soft_min_snr", "edm", "vlb", "ldm",
+    ),
+    "cfg": ("imagen", "ho"),
+    "renoise": ("guided", "unconditional"),
+    "guidance_point": (None, "x_t", "mean"),
+}  # fmt: skip
+POSITIVE = ("clip", "temperature", "probability_floor", "weight_bound", "sigma_data", "latent_scale")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +75,33 @@ class Dialect:
             betas is
             sqrt(beta)).
         sampler: kind of ``sample``: "ddpm", "ddim", or None: any of them, and the kind is named.
+        energy_sign: what ``energy`` answers: "energy" (p = exp(-E / temperature) / Z), or "log_density".
+        temperature: of the energy and of Langevin's noise.
+        langevin: step of size h along the score s with noise z: "eta" (x + h s + sqrt(2 h) z), "half"
+            (x + h/2 s + sqrt(h) z) or "half_square" (x + h²/2 s + h z). The annealed step takes
+            epsilon sigma_i² / sigma_L² for h, and its root for "half_square".
+        noise_label: what a score of several levels is asked with: "index" (0, 1, ...), or "sigma" itself.
+        denoise: whether ``annealed_langevin`` ends with x + sigma_L² s.
+        score_reduction: of the score-matching losses: half_sum (|s|²/2 + tr), sum (twice that), half_mean,
+            mean (over the dimensions).
+        sliced: the square in ``ssm_loss``: "plain" ((v·s)²/2), or "reduced" (|s|²/2).
+        dsm_weight: of a denoising loss: "one", or "sigma_squared".
+        likelihood: of ``prior_kl`` and ``vlb``, in nats or bits, a sample or a dimension;
+            ``decoder_log_likelihood`` is of an element in any case, in nats or bits.
+        decoder: "discretized" (the mass of a bin of 256), or "continuous" (the density).
+        normal_cdf: in the discretised decoder: "exact", or "tanh" (the approximation of many code bases).
+        probability_floor: to which the decoder raises a smaller probability; None: not raised.
+        data_range: what the model sees of pixels in [0, 1]: "[-1, 1]", "[0, 1]", or "latent":
+            (x - latent_shift) latent_scale.
+        denoiser_range: the range of the data that the denoiser of ``score_from_denoiser`` was trained on.
+        weighting: of ``loss_weight``: "one"; "snr", "snr_plus_one", "truncated_snr" (max(SNR, 1)), "min_snr"
+            (min(SNR, weight_bound)): weights of the error of x_0, converted to the declared
+            parameterization; "vlb", the weight of the bound; "soft_min_snr", "edm" (of sigma and
+            sigma_data); "ldm", the weight that latent diffusion gives to x_0.
+        cfg: guidance scale: "imagen" (u + s (c - u)), or "ho" (c + w (c - u)).
+        renoise: the eps that a guided step adds again: "guided", or "unconditional".
+        guidance_point: where the classifier's gradient is taken: "x_t", "mean", or None: either, and it is
+            named.
     """
 
     schedule: Schedule | str | Sequence[float] | Any | None = None
@@ -76,6 +122,28 @@ class Dialect:
     loss_reduction: str = "mean"
     notation: str = "ho"
     sampler: str | None = None
+    energy_sign: str = "energy"
+    temperature: float = 1.0
+    langevin: str = "eta"
+    noise_label: str = "index"
+    denoise: bool = False
+    score_reduction: str = "half_sum"
+    sliced: str = "plain"
+    dsm_weight: str = "one"
+    likelihood: str = "nats"
+    decoder: str = "discretized"
+    normal_cdf: str = "exact"
+    probability_floor: float | None = None
+    data_range: str = "[-1, 1]"
+    latent_scale: float = 1.0
+    latent_shift: float = 0.0
+    denoiser_range: str = "[-1, 1]"
+    weighting: str = "one"
+    weight_bound: float = 5.0
+    sigma_data: float = 0.5
+    cfg: str = "imagen"
+    renoise: str = "guided"
+    guidance_point: str | None = None
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -83,8 +151,10 @@ class Dialect:
             if value not in choices:
                 known = ", ".join(map(repr, choices))
                 raise ValueError(f"Dialect's {name} must be one of {known}, got {value!r}")
-        if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"Dialect's clip must be positive, got {self.clip}")
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"Dialect's {name} must be positive, got {value}")
 
     def but(self, **changes: Any) -> Dialect:
         """The same dialect with some conventions changed."""
@@ -151,6 +221,20 @@ class Target:
     ``guided_mean(x_t, t, eps, grad, scale)``, ``loss(model, x0, t, noise)``, ``vlb_term(model, x0, t,
     noise)``,
     ``sample(model, x_T, steps)``.
+
+    Energies and scores: ``energy(x)`` (B,), ``energy_score(x)``, ``contrastive_loss(energy, x_pos, x_neg)``
+    (B,), ``langevin_step(x, score, step_size, noise)``, ``langevin_sample(score_fn, x, step_size, steps)``,
+    ``noise_scales(first, last, count)``, ``annealed_langevin_step(x, score, sigma, sigma_last, epsilon,
+    noise)``, ``annealed_langevin(score_fn, sigmas, x, epsilon, steps)`` with ``score_fn(x, label)``. Losses,
+    (B,): ``esm_loss(score_fn, x)``, ``ssm_loss(score_fn, x, v)``, ``dsm_loss(score_fn, x, sigma, noise)``,
+    ``smld_loss(score_fn, sigmas, x, index, noise)``.
+    Likelihoods: ``prior_kl(x0)`` (B,), ``decoder_log_likelihood(x, mean, log_scale)`` an element,
+    ``bits_per_dim(nats, dims)``, ``vlb(model, x0, noises)`` (B,) with noises (T, B, *) of levels 1..T;
+    ``loss_weight(t)`` (B,). Data: ``normalize_data(x)``, ``unnormalize_data(x)``,
+    ``score_from_denoiser(denoiser, x, sigma)``.
+    Guidance: ``guided_eps(eps, t, grad, scale)``, ``classifier_guided_mean(x_t, t, eps, gradient_fn,
+    scale)`` with ``gradient_fn(x, t)``, ``cfg(uncond, cond, scale)``, ``cfg_step(x_t, t, s, uncond, cond,
+    scale)`` on eps, ``observation_gradient(x0, y, sigma)``.
     """
 
     name: str = ""
@@ -175,6 +259,31 @@ PORTS = (
     "loss",
     "vlb_term",
     "sample",
+    "energy",
+    "energy_score",
+    "contrastive_loss",
+    "langevin_step",
+    "langevin_sample",
+    "noise_scales",
+    "annealed_langevin_step",
+    "annealed_langevin",
+    "esm_loss",
+    "ssm_loss",
+    "dsm_loss",
+    "smld_loss",
+    "prior_kl",
+    "decoder_log_likelihood",
+    "bits_per_dim",
+    "vlb",
+    "loss_weight",
+    "normalize_data",
+    "unnormalize_data",
+    "score_from_denoiser",
+    "guided_eps",
+    "classifier_guided_mean",
+    "cfg",
+    "cfg_step",
+    "observation_gradient",
 )
 
 
