@@ -180,6 +180,7 @@ sigma_L = _symbol("sigma_L", "positive", "smallest noise level of a ladder", r"\
 rungs = _symbol("rungs", "natural", "number of noise levels of a ladder", "L")
 base_step = _symbol("base_step", "positive", "step size at the smallest noise level", r"\varepsilon")
 step_size = _symbol("step_size", "positive", "step size at a noise level", r"\alpha")
+visited = _symbol("visited", "natural", "noise levels visited so far", "n")
 steps = _symbol("steps", "natural", "Langevin steps at each noise level", "T")
 start_mean = _symbol("start_mean", "real", "mean of the state before the first step", r"\mu_0")
 start_variance = _symbol("start_variance", "nonnegative", "variance before the first step", "v_0")
