@@ -244,6 +244,37 @@ chance_1 = _symbol("chance_1", "closed_unit", "the model's probability that a bi
 chance_prev = _symbol("chance_prev", "closed_unit", "probability that a bit is 1 before a step", r"\pi_{t-1}")
 sign_t = _symbol("sign_t", "nonzero", "a bit of x_t as a sign: 1 for one, -1 for zero", r"\varsigma_t")
 
+# guidance
+guide_scale = _symbol("guide_scale", "positive", "scale of the guidance, 1 is Bayes' rule", r"\kappa")
+ho_scale = _symbol("ho_scale", "real", "guidance weight of Ho and Salimans, 0 is the conditional model", "w")
+label_score = _symbol("label_score", "real", "gradient of the log-probability of the label", "g")
+label_score_mean = _symbol(
+    "label_score_mean", "real", "its mean under the conditional reverse kernel", r"\bar g"
+)
+label_slope = _symbol("label_slope", "real", "second derivative of the label's log-probability", "g'")
+label_bend = _symbol("label_bend", "real", "third derivative of the label's log-probability", "g''")
+label_prev = _symbol("label_prev", "positive", "probability of the label given x_{t-1}", r"q(y\mid x_{t-1})")
+label_t = _symbol("label_t", "positive", "probability of the label given x_t", r"q(y\mid x_t)")
+twist_prev = _symbol("twist_prev", "positive", "mean of q(y | x_0)^s given x_{t-1}", "h_{t-1}")
+twist_t = _symbol("twist_t", "positive", "mean of q(y | x_0)^s given x_t", "h_t")
+step_density = _symbol("step_density", "positive", "forward kernel of one step", r"q(x_t\mid x_{t-1})")
+reverse_density = _symbol(
+    "reverse_density", "positive", "reverse kernel of one step", r"q(x_{t-1}\mid x_t)"
+)
+label_share = _symbol("label_share", "unit", "probability of the first of two labels given x_t", r"\pi_t")
+log_odds = _symbol("log_odds", "real", "log of the odds of two labels given x_t", r"\ell")
+eps_cond = _symbol("eps_cond", "real", "noise predicted with the condition", r"\epsilon_y")
+eps_other = _symbol("eps_other", "real", "noise predicted with the other condition", r"\epsilon_{y'}")
+eps_slope = _symbol("eps_slope", "real", "derivative of the predicted noise at x_t", r"\epsilon'")
+loss_slope = _symbol("loss_slope", "real", "derivative of the loss at the predicted data", "L'")
+loss_slope_1 = _symbol("loss_slope_1", "real", "its derivative along the first coordinate", "L_1")
+loss_slope_2 = _symbol("loss_slope_2", "real", "its derivative along the second coordinate", "L_2")
+jacobian_11 = _symbol("jacobian_11", "real", "slope of the first coordinate of the data along x_1", "J_{11}")
+jacobian_12 = _symbol("jacobian_12", "real", "slope of the first coordinate of the data along x_2", "J_{12}")
+jacobian_21 = _symbol("jacobian_21", "real", "slope of the second coordinate of the data along x_1", "J_{21}")
+obs_variance = _symbol("obs_variance", "positive", "variance of an observation given the data", "r")
+tilt = _symbol("tilt", "real", "slope of a log-linear classifier of data", "b")
+
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
 )
