@@ -69,7 +69,9 @@ class Step:
 
 def _obligation_latex(obligation: Obligation) -> str:
     if isinstance(obligation, Zero):
-        return f"{tex(obligation.lhs)} = {tex(obligation.rhs)}"
+        # an identity that is literally one is shown once
+        same = obligation.lhs == obligation.rhs
+        return tex(obligation.lhs) if same else f"{tex(obligation.lhs)} = {tex(obligation.rhs)}"
     if isinstance(obligation, Positive):
         return f"{tex(obligation.expr)} {'>' if obligation.strict else chr(92) + 'ge'} 0"
     return ""

@@ -20,10 +20,12 @@ class Diagnosis:
         family: schedule, index, variance, sqrt, sign, parameterization, noise-at-t0, precision, loss-weight,
             likelihood, guidance, data-scaling, state-broadcast, convention, or unknown.
         message: in words, with the wrong form and the right one.
-        formula: the formula that fits what was measured, or the id of a decoy.
+        formula: the formula that fits what was measured.
         dialect: the dialect that would make the check pass.
         digits: how many digits of the measurements the formula explains.
         also: other families that the same mistake may be counted under.
+        decoy: the wrong form among the derivations' that it is, as ``formula id/decoy id``.
+        citation: where that form is known from.
     """
 
     family: str
@@ -32,6 +34,8 @@ class Diagnosis:
     dialect: Dialect | None = None
     digits: float | None = None
     also: tuple[str, ...] = ()
+    decoy: str | None = None
+    citation: str = ""
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -41,7 +45,9 @@ class Diagnosis:
     def __str__(self) -> str:
         fits = "" if self.digits is None else f" (fits to {self.digits:.0f} digits)"
         passes = "" if self.dialect is None else f"; {self.dialect!r} would make it pass"
-        return f"[{self.family}] {self.message}{fits}{passes}"
+        known = "" if self.decoy is None else f"; decoy {self.decoy}"
+        seen = f", seen in {self.citation}" if self.citation else ""
+        return f"[{self.family}] {self.message}{fits}{passes}{known}{seen}"
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -52,6 +58,8 @@ class Diagnosis:
             "dialect": None if self.dialect is None else repr(self.dialect),
             "digits": self.digits,
             "also": list(self.also),
+            "decoy": self.decoy,
+            "citation": self.citation,
         }
 
 

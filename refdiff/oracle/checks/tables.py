@@ -155,7 +155,7 @@ def values(session: Session, port: str) -> Finding:
 def curve_offset(
     session: Session, port: str, got: Array, want: Array, at: int, tolerance: Array
 ) -> float | None:
-    """How far a schedule that is a curve of alpha_bar is shifted, if a rounding of its ends explains the table.
+    """How far a schedule given by a curve of alpha_bar is shifted, if a rounding of its ends explains it.
 
     With alpha_bar + b, beta_t is 1 - (alpha_bar_t + b) / (alpha_bar_{t-1} + b); b is read at the worst entry.
     A capped beta stays what it is.
