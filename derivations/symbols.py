@@ -190,7 +190,7 @@ eta_step = _symbol("eta_step", "positive", "step of a Langevin chain, in time of
 epsilon = _symbol(
     "epsilon", "positive", "step of a Langevin chain, as the deviation of its noise", r"\varepsilon"
 )
-temp = _symbol("temp", "positive", "temperature: the law is exp(-E/temp), normalised", r"\mathcal T")
+temp = _symbol("temp", "positive", "temperature: the law is exp(-E/temp), normalised", r"\tau")
 energy_x = _symbol("energy_x", "real", "energy at x", "E(x)")
 energy_y = _symbol("energy_y", "real", "energy at y", "E(y)")
 energy_slope = _symbol("energy_slope", "real", "gradient of the energy at x", r"\nabla E(x)")
