@@ -8,6 +8,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from typing import Any
 
+import numpy as np
 import torch
 
 from refdiff.oracle.calls import Declined, TargetError
@@ -86,7 +87,9 @@ def run(session: Session, check: Check) -> Result:
         return Result(check.id, "skip", f"not offered: {', '.join(missing)}")
     started = time.perf_counter()
     try:
-        finding = check.run(session)
+        # what is not finite is judged, not warned of
+        with np.errstate(all="ignore"):
+            finding = check.run(session)
         session.cache["finding", check.id] = finding
     except (NotApplicable, Declined) as reason:
         return Result(check.id, "skip", str(reason), seconds=time.perf_counter() - started)

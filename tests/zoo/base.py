@@ -88,9 +88,10 @@ class Textbook(Target):
         self.abar = self.make_abar()
         self.abar_prev = np.append(1.0, self.abar[:-1])
         self.alpha = 1.0 - self.beta
-        self.var = self.beta * (1.0 - self.abar_prev) / (1.0 - self.abar)
-        self.coef_x0 = self.beta * np.sqrt(self.abar_prev) / (1.0 - self.abar)
-        self.coef_xt = np.sqrt(self.alpha) * (1.0 - self.abar_prev) / (1.0 - self.abar)
+        with np.errstate(all="ignore"):
+            self.var = self.beta * (1.0 - self.abar_prev) / (1.0 - self.abar)
+            self.coef_x0 = self.beta * np.sqrt(self.abar_prev) / (1.0 - self.abar)
+            self.coef_xt = np.sqrt(self.alpha) * (1.0 - self.abar_prev) / (1.0 - self.abar)
 
     def at(self, table: np.ndarray, k: Any, x: Tensor) -> Tensor:
         return rows(torch.as_tensor(table)[torch.as_tensor(k)], x)
