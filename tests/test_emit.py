@@ -23,6 +23,7 @@ import derivations
 from derivations.kit import Formula
 from derivations.kit.ball import BallError, enclosure
 from derivations.kit.emit import FORMATS, EmitError, emit, has_code
+from derivations.kit.formula import Registry, formula
 from derivations.kit.zero import points
 
 NODES = list(derivations.registry().values())
@@ -202,3 +203,15 @@ def test_an_unknown_format_and_a_formula_without_numbers_are_refused() -> None:
         with pytest.raises(EmitError, match=re.escape(abstract.id)):
             emit(abstract, "c")
     assert "coq" in FORMATS
+
+
+def test_the_error_function_has_the_name_that_each_library_gives_it() -> None:
+    registry = Registry()
+    x = sp.Symbol("x", real=True)
+    declare = formula("test.tail", lhs=sp.Symbol("y"), rhs=sp.erfc(x) / 2, registry=registry)
+    node = declare(lambda claim: iter(()))
+    assert "scipy.special.erfc(x)" in emit(node, "numpy") and "import scipy.special" in emit(node, "numpy")
+    assert "jax.scipy.special.erfc(x)" in emit(node, "jax") and "libm::erfc(x)" in emit(node, "rust")
+    assert "using SpecialFunctions" in emit(node, "julia")
+    for format, wrap in (("python", float), ("numpy", np.float64), ("torch", torch.tensor)):
+        assert abs(float(_python(node, format)(wrap(0.7))) - math.erfc(0.7) / 2) < 1e-7  # type: ignore[arg-type]

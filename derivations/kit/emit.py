@@ -30,6 +30,24 @@ class EmitError(ValueError):
     """The formula cannot be written in the format asked for."""
 
 
+class _NumPyPrinter(NumPyPrinter):  # type: ignore[misc]
+    """NumPy, and SciPy for the error function."""
+
+    def _print_erf(self, expr: sp.Expr) -> str:
+        return f"scipy.special.{type(expr).__name__}({self._print(expr.args[0])})"
+
+    _print_erfc = _print_erf
+
+
+class _JaxPrinter(JaxPrinter):  # type: ignore[misc]
+    """JAX, whose error function has a module of its own."""
+
+    def _print_erf(self, expr: sp.Expr) -> str:
+        return f"jax.scipy.special.{type(expr).__name__}({self._print(expr.args[0])})"
+
+    _print_erfc = _print_erf
+
+
 class _TorchPrinter(NumPyPrinter):  # type: ignore[misc]
     """NumPy's names are torch's; only a two-sided minimum and a case distinction differ."""
 
@@ -44,7 +62,7 @@ class _TorchPrinter(NumPyPrinter):  # type: ignore[misc]
     _print_exp = _print_cos = _print_sin = _print_tanh = _print_erf = _print_atan = _print_floor = (
         _print_Function
     )
-    _print_sign = _print_Function
+    _print_sign = _print_erfc = _print_Function
 
     def _print_ceiling(self, expr: sp.Expr) -> str:
         return f"torch.ceil({self._print(expr.args[0])})"
@@ -134,6 +152,11 @@ class _RustPrinter(_CPrinter):
 
     _print_exp = _print_log = _print_cos = _print_tanh = _print_Abs = _print_Function
 
+    def _print_erf(self, expr: sp.Expr) -> str:
+        return f"libm::{type(expr).__name__}({self._print(expr.args[0])})"  # f64 has no error function
+
+    _print_erfc = _print_erf
+
     def _print_Min(self, expr: sp.Expr) -> str:
         return self._pairwise("min", expr)
 
@@ -183,6 +206,9 @@ def _python(node: Formula, header: str, kind: str, printer: Printer) -> str:
     body = ['"""' + _documented(node)[0], *_documented(node)[1:], '"""']
     body += [f"{_name(symbol)} = {printer(WHERE[symbol])}" for symbol in _locals(node)]
     body.append(f"return {printer(node.rhs)}")
+    if "scipy.special." in body[-1]:
+        header = header.replace("import numpy\n", "import numpy\nimport scipy.special\n")
+        header = header.replace("import jax", "import jax\nimport jax.scipy.special")
     if "functools." in body[-1]:
         header = "import functools\n\n" + header
     signature = f"def {node.id.replace('.', '_')}({arguments}) -> {kind}:"
@@ -194,7 +220,7 @@ def _emit_python(node: Formula) -> str:
 
 
 def _emit_numpy(node: Formula) -> str:
-    return _python(node, "import numpy\nfrom numpy.typing import NDArray", "NDArray", NumPyPrinter().doprint)
+    return _python(node, "import numpy\nfrom numpy.typing import NDArray", "NDArray", _NumPyPrinter().doprint)
 
 
 def _emit_torch(node: Formula) -> str:
@@ -202,7 +228,7 @@ def _emit_torch(node: Formula) -> str:
 
 
 def _emit_jax(node: Formula) -> str:
-    return _python(node, "import jax", "jax.Array", JaxPrinter().doprint)
+    return _python(node, "import jax", "jax.Array", _JaxPrinter().doprint)
 
 
 def _emit_c(node: Formula) -> str:
@@ -222,7 +248,8 @@ def _emit_julia(node: Formula) -> str:
     body = [f"{_name(symbol)} = {printer(WHERE[symbol])}" for symbol in _locals(node)] + [printer(node.rhs)]
     arguments = ", ".join(map(_name, node.arguments))
     lines = indent("\n".join(body), "    ")
-    return f"{_comment(node, '# ')}\nfunction {node.id.replace('.', '_')}({arguments})\n{lines}\nend\n"
+    using = "using SpecialFunctions\n\n" if node.closed.has(sp.erf, sp.erfc) else ""
+    return f"{using}{_comment(node, '# ')}\nfunction {node.id.replace('.', '_')}({arguments})\n{lines}\nend\n"
 
 
 def _emit_rust(node: Formula) -> str:
