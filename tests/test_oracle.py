@@ -15,13 +15,13 @@ from refdiff.oracle.checks import CHECKS
 from refdiff.oracle.expected import expected
 from refdiff.schedule import cosine, linear
 from tests.zoo.base import Ancestral, Textbook, dialect, rows
-from tests.zoo.chapters import Guides, Walk
+from tests.zoo.chapters import Guides, Likelihoods, Losses, Walk
 
 T = 60
 BETAS = linear(T, 1e-3, 0.1).beta[1:]
 
 
-class Right(Walk, Guides, Textbook):
+class Right(Walk, Losses, Likelihoods, Guides, Textbook):
     """The zoo's textbook on a short chain, with the further chapters beside it."""
 
     T = T
@@ -70,7 +70,7 @@ def changes_its_input(port: str) -> type[Target]:
 
     def method(self: Any, *args: Any) -> Any:
         answer = right(self, *args)
-        next(a for a in args if isinstance(a, torch.Tensor) and a.is_floating_point()).add_(1)
+        next(a for a in args if isinstance(a, torch.Tensor) and a.is_floating_point()).detach().add_(1)
         return answer
 
     return mutant(**{port: method})
@@ -96,7 +96,40 @@ def worse_in_float32(port: str) -> type[Target]:
     return mutant(**{port: method})
 
 
+VALUES = tuple(id.partition(".")[0] for id in CHECKS if id.endswith(".batch_independence"))
+VALUES = tuple(port for port in VALUES if port not in (*AFFINE, "loss", "vlb_term"))
+
+
+def decoder(change: Callable[[Any, Any, Any], Any]) -> type[Target]:
+    """The right target, its decoder another function of (x, mean, scale)."""
+    return mutant(decoder_log_likelihood=lambda self, x, mean, log_scale: change(x, mean, log_scale.exp()))
+
+
+def closed(x: Any, mean: Any, scale: Any) -> Any:
+    normal = torch.distributions.Normal(mean, scale)
+    return (normal.cdf(x + 1 / 255) - normal.cdf(x - 1 / 255)).clamp(min=1e-300).log()
+
+
 MUTANTS: dict[str, type[Target]] = {
+    **{f"{port}.value": changed(port, lambda x: x * (1 + 1e-9)) for port in VALUES},
+    **{f"{port}.shape": changed(port, lambda x: x.sum()) for port in VALUES},
+    **{f"{port}.batch_independence": changed(port, lambda x: x + 1e-3 * len(x)) for port in VALUES},
+    **{f"{port}.inputs_unchanged": changes_its_input(port) for port in VALUES},
+    "prior_kl.value": changed("prior_kl", lambda x: 2 * x),
+    "dsm_loss.input": mutant(dsm_loss=lambda self, s, x, *rest: Right.dsm_loss(self, s, 2 * x, *rest)),
+    "smld_loss.input": mutant(
+        smld_loss=lambda self, s, sigmas, x, index, z: Right.smld_loss(
+            self, lambda x, i: s(x, i + 1), sigmas, x, index, z
+        )
+    ),
+    "decoder_log_likelihood.sums_to_one": decoder(closed),
+    "decoder_log_likelihood.tails": changed("decoder_log_likelihood", lambda x: x.clamp(min=np.log(1e-12))),
+    "vlb.value": changed("vlb", lambda x: x / 3),
+    "vlb.shape": changed("vlb", lambda x: x.mean()),
+    "vlb.levels": mutant(
+        vlb=lambda self, model, x0, z: Right.vlb(self, lambda x, t: model(x, t.clamp(min=1)), x0, z)
+    ),
+    "vlb.inputs_unchanged": changes_its_input("vlb"),
     **{f"{port}.coefficients": on_tensor(port, lambda x: x * (1 + 1e-9)) for port in AFFINE},
     **{f"{port}.noise_count": draws(port) for port in AFFINE},
     **{f"{port}.linearity": on_tensor(port, lambda x: x.clamp(-1, 1)) for port in AFFINE},
@@ -290,6 +323,7 @@ def test_an_undeclared_convention_names_a_dialect_that_makes_it_pass():
 
         guided_mean = None
         vlb_term = None
+        vlb = None
 
     report = check(Large())
     found = report["ddpm_step.coefficients"].diagnosis

@@ -5,8 +5,10 @@ Each class is a topic; it may be put beside the textbook, and offers its own top
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tests.zoo.base import Textbook
@@ -54,3 +56,65 @@ class Guides:
 
     def observation_gradient(self, x0: Tensor, y: Tensor, sigma: float) -> Tensor:
         return (y - x0) / sigma**2
+
+
+class Losses:
+    """Score-matching losses."""
+
+    def esm_loss(self, score_fn: Any, x: Tensor) -> Tensor:
+        x = x.requires_grad_()
+        s = score_fn(x).flatten(1)
+        total = 0.5 * s.square().sum(1)
+        for i in range(s.shape[1]):
+            total = total + torch.autograd.grad(s[:, i].sum(), x, retain_graph=True)[0].flatten(1)[:, i]
+        return total
+
+    def ssm_loss(self, score_fn: Any, x: Tensor, v: Tensor) -> Tensor:
+        x = x.requires_grad_()
+        s = score_fn(x)
+        (along,) = torch.autograd.grad((s * v).sum(), x)
+        return (along * v).flatten(1).sum(1) + 0.5 * (s * v).flatten(1).sum(1).square()
+
+    def dsm_loss(self, score_fn: Any, x: Tensor, sigma: float, noise: Tensor) -> Tensor:
+        return 0.5 * (score_fn(x + sigma * noise) + noise / sigma).square().flatten(1).sum(1)
+
+    def smld_loss(self, score_fn: Any, sigmas: Tensor, x: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+        sigma = sigmas[index].reshape(-1, *[1] * (x.dim() - 1))
+        return 0.5 * (score_fn(x + sigma * noise, index) + noise / sigma).square().flatten(1).sum(1)
+
+
+class Likelihoods:
+    """The variational bound and its parts, in nats."""
+
+    def prior_kl(self: Any, x0: Tensor) -> Tensor:
+        abar = float(self.abar[-1])
+        mean, var = abar**0.5 * x0, 1 - abar
+        return 0.5 * (mean**2 + var - 1 - math.log(var)).flatten(1).sum(1)
+
+    def decoder_log_likelihood(self, x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+        low, high = (x - mean - 1 / 255) / log_scale.exp(), (x - mean + 1 / 255) / log_scale.exp()
+        low, high = torch.where(x <= -1, -math.inf, low), torch.where(x >= 1, math.inf, high)
+        # from the side where the distribution function is small
+        a, b = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)
+        top = torch.special.log_ndtr(b)
+        return top + torch.log(-torch.expm1(torch.special.log_ndtr(a) - top))
+
+    def bits_per_dim(self, nats: Tensor, dims: int) -> Tensor:
+        return nats / (dims * math.log(2))
+
+    def term(self: Any, model: Any, x0: Tensor, k: int, noise: Tensor) -> Tensor:
+        """L_k of the 0-based level k, (B,)."""
+        abar = float(self.abar[k])
+        t = torch.full((len(x0),), k)
+        x_t = abar**0.5 * x0 + (1 - abar) ** 0.5 * noise
+        guess = (x_t - (1 - abar) ** 0.5 * model(x_t, t)) / abar**0.5
+        if k == 0:
+            log_scale = torch.full_like(x0, 0.5 * math.log(self.var[1]))
+            return -self.decoder_log_likelihood(x0, guess, log_scale).sum(1)
+        return ((float(self.coef_x0[k]) * (x0 - guess)) ** 2 / (2 * float(self.var[k]))).sum(1)
+
+    def vlb(self: Any, model: Any, x0: Tensor, noises: Tensor) -> Tensor:
+        total = self.prior_kl(x0)
+        for k in range(self.T):
+            total = total + self.term(model, x0, k, noises[k])
+        return total

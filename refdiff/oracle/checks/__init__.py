@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from refdiff.oracle.checks import affine, conduct, cross, losses, more, samplers, tables, timesteps
+from refdiff.oracle.checks import (
+    affine,
+    bound,
+    conduct,
+    cross,
+    decoder,
+    likelihood,
+    losses,
+    more,
+    samplers,
+    scores,
+    tables,
+    timesteps,
+)
 from refdiff.oracle.checks.registry import CHECKS, Check
 
 __all__ = [
     "CHECKS",
     "Check",
     "affine",
+    "bound",
     "conduct",
     "cross",
+    "decoder",
+    "likelihood",
     "losses",
     "more",
     "samplers",
+    "scores",
     "tables",
     "timesteps",
 ]
