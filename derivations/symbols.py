@@ -243,6 +243,9 @@ chance_0 = _symbol("chance_0", "closed_unit", "probability that a bit of the dat
 chance_1 = _symbol("chance_1", "closed_unit", "the model's probability that a bit is 1", r"\pi_1")
 chance_prev = _symbol("chance_prev", "closed_unit", "probability that a bit is 1 before a step", r"\pi_{t-1}")
 sign_t = _symbol("sign_t", "nonzero", "a bit of x_t as a sign: 1 for one, -1 for zero", r"\varsigma_t")
+latent = _symbol("latent", "real", "code of an observation", "z")
+code_mean = _symbol("code_mean", "real", "mean of the encoder", "m")
+code_variance = _symbol("code_variance", "positive", "variance of the encoder", "s")
 
 # guidance
 guide_scale = _symbol("guide_scale", "positive", "scale of the guidance, 1 is Bayes' rule", r"\kappa")
