@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from derivations.kit.formula import Registry
 
-TOPICS = ("gaussian", "schedule", "parameterization", "ddpm", "ddim", "data")
+TOPICS = ("gaussian", "schedule", "parameterization", "ddpm", "ddim", "data", "energy")
 
 
 def registry() -> Registry:

@@ -9,7 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from refdiff import data, ddim, ddpm, gaussian, golden, kernel, oracle, parameterization, schedule
+    from refdiff import (
+        data,
+        ddim,
+        ddpm,
+        energy,
+        gaussian,
+        golden,
+        kernel,
+        langevin,
+        nets,
+        oracle,
+        parameterization,
+        schedule,
+    )
     from refdiff.oracle import Dialect, Report, Target, check
 
 __version__ = "0.1.0"
@@ -22,9 +35,12 @@ __all__ = [
     "data",
     "ddim",
     "ddpm",
+    "energy",
     "gaussian",
     "golden",
     "kernel",
+    "langevin",
+    "nets",
     "oracle",
     "parameterization",
     "schedule",

@@ -61,6 +61,8 @@ def _running_error(expr: sp.Expr, point: Point) -> tuple[float, float]:
         value = float(expr)
         return value, 0.0 if expr.is_Integer else abs(value)
     value = float(enclosure(expr, point).mid())
+    if expr.is_integer:  # a multiple of a count
+        return value, 0.0
     parts = [_running_error(arg, point) for arg in expr.args if isinstance(arg, sp.Expr)]
     if not all(isinstance(arg, sp.Expr) for arg in expr.args) or isinstance(expr, sp.Min | sp.Max):
         return value, abs(value) + sum(error for _, error in parts)
