@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from refdiff import data, ddim, ddpm, gaussian, golden, parameterization
+from refdiff import data, ddim, ddpm, energy, gaussian, golden, langevin, parameterization
 from refdiff.golden import Case, Output
 from refdiff.schedule import SCHEDULES, Schedule, beta_between, from_alpha_bar, from_beta, zero_terminal_snr
 
@@ -307,6 +307,69 @@ def lost(q: Asked) -> Tensor:
     return table[2].to(q.dtype)
 
 
+
+def given(q: Asked, name: str) -> float:
+    return number(q.case.input[name])
+
+
+def chain_law(
+    function: Callable[..., Tensor], *laws: str, extra: tuple[str, ...] = ()
+) -> Callable[[Asked], Tensor]:
+    def ask(q: Asked) -> Tensor:
+        steps = [int(q.case.input["count"])] if "count" in q.case.input else []
+        moments = [getattr(q, law) for law in laws]
+        return function(*moments, given(q, "eta_step"), *steps, *(given(q, name) for name in extra))
+
+    return ask
+
+
+def mala_ratio(q: Asked) -> Tensor:
+    values = (q.energy_x[0], q.energy_y[0], q.score_x, q.score_y)
+    return langevin.mala_log_ratio(q.x, q.y, *values, given(q, "eta_step"), given(q, "temp"))
+
+
+def mala_ratio_on_gaussian(q: Asked) -> Tensor:
+    bowl = lambda x: ((x - q.mean_1) ** 2 / (2 * q.variance_1)).sum(1)  # noqa: E731
+    return langevin.mala_log_acceptance(bowl, q.x, q.y, given(q, "eta_step"), given(q, "temp"))
+
+
+def phases(q: Asked) -> Tensor:
+    slope = torch.ones((), dtype=q.dtype, requires_grad=True)
+    line = lambda x: (slope * x)[:, 0]  # noqa: E731
+    return energy.log_likelihood_gradient(line, [slope], q.phase_data, q.phase_model)[0]
+
+
+def nce_loss(q: Asked) -> Tensor:
+    ratio = int(q.case.input["noise_ratio"])
+    logs = ([getattr(q, f"log_{law}_{at}") for law in ("model", "noise")] for at in "xy")
+    of_data, of_noise = (torch.cat(pair, 1) for pair in logs)
+    return energy.nce_loss(lambda x: x[:, 0], lambda x: x[:, 1], of_data, of_noise.expand(ratio, 2), ratio)
+
+
+ENERGY: dict[str, Callable[[Asked], Tensor]] = {
+    "log_density": lambda q: energy.log_density(
+        lambda x: q.energy_x[0], q.like, given(q, "log_z"), given(q, "temp")
+    ),
+    "score": lambda q: energy.score(lambda x: (q.energy_slope * x).sum(1), q.like, given(q, "temp")),
+    "contrastive_loss": lambda q: energy.contrastive_loss(lambda x: x[:, 0], q.energy_x, q.energy_y),
+    "log_likelihood_gradient": phases,
+    "persistent_variance": chain_law(langevin.learned_variance, "variance_0"),
+    "langevin_step": lambda q: langevin.step(q.x, q.score_x, given(q, "eta_step"), q.z, given(q, "temp")),
+    "langevin_step_half": lambda q: langevin.step_half(q.x, q.score_x, given(q, "epsilon"), q.z),
+    "ula_mean": chain_law(langevin.gaussian_mean, "mean_0", "mean_1", "variance_1"),
+    "ula_variance": chain_law(langevin.gaussian_variance, "variance_0", "variance_1", extra=("temp",)),
+    "ula_stationary_variance": chain_law(langevin.stationary_variance, "variance_1", extra=("temp",)),
+    "contrastive_gradient_gaussian": chain_law(
+        langevin.contrastive_gradient_gaussian, "mean_0", "mean_1", "variance_1"
+    ),
+    "mala_log_acceptance": mala_ratio,
+    "mala_log_acceptance_gaussian": mala_ratio_on_gaussian,
+    "nce_posterior": lambda q: energy.nce_posterior(
+        q.log_model_x[0], q.log_noise_x[0], int(q.case.input["noise_ratio"])
+    ),
+    "nce_loss": nce_loss,
+}
+
 PREDICTIONS = ("eps", "x_0", "v", "score", "mu")
 MOMENTS = ("mean", "variance")
 REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
@@ -358,6 +421,7 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **{f"data.gaussian_{name}_plane": of_plane(name) for name in QUESTIONS},
     **{f"data.point_mass_{name}": of_law(point, name) for name in QUESTIONS},
     **{f"data.empirical_{name}": of_law(points, name) for name in QUESTIONS},
+    **{f"energy.{name}": ask for name, ask in ENERGY.items()},
 }
 for _name in (
     "kl",

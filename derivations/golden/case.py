@@ -38,6 +38,11 @@ FLAGS = {
     "several-modes": "a mixture: the perfect model is not affine",
     "whole-trajectory": "every state of a sampler from x_T to x_0",
     "small-variance": "a variance near 0",
+    "tempered": "a temperature other than 1, in the energy and in the noise",
+    "coarse-step": "a step so large that the chain is not the diffusion",
+    "many-steps": "a chain of many steps",
+    "exchanged-samples": "data and samples of the model, which a wrong sign exchanges",
+    "noise-samples": "several samples of noise for one of data",
     "float64-only": "float32 cannot hold the value, or cannot tell the nearest decoy apart",
 }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+from derivations.golden import energy
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -73,6 +74,11 @@ def laws(what: str) -> Build:
     return build
 
 
+def each(ids: Sequence[str], where: Sequence[Point]) -> tuple[Grid, ...]:
+    """Formulas that need no levels, each at the same points."""
+    return tuple(((lambda id=id: Variant(id)), (lambda: where)) for id in ids)
+
+
 def matrices(ids: Sequence[str]) -> Build:
     """The cases of formulas in matrices."""
     return lambda coverage: matrix_cases(ids, (PLANE, THIN), coverage)
@@ -100,6 +106,7 @@ SCALARS = (
     *("sigma_t", "mean_0", "mean_1", "variance_0", "variance_1", "slope", "shift", "x", "y"),
     *("weight_1", "weight_2", "mode_1", "mode_2", "mode_variance_1", "mode_variance_2", "point_1", "point_2"),
     *("cov_11", "cov_12", "cov_22", "x_t_1", "x_t_2", "score_slope"),
+    *energy.SCALARS,
 )
 APART = without(ONE_STEP, "near-levels")
 LEARNED = without(ONE_STEP, "near-levels", "linear-T1000-t1000-s999")
@@ -335,4 +342,48 @@ DATA = (
     ),
 )
 
-FILES: tuple[File, ...] = (*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA)
+CHAIN_LAWS = (
+    *("energy.ula_mean", "energy.ula_variance", "energy.ula_stationary_variance"),
+    "energy.contrastive_gradient_gaussian",
+)
+ENERGY = (
+    File(
+        "energy",
+        "model",
+        "density, score and the loss of an energy model",
+        over(
+            *each(("energy.log_density", "energy.score"), energy.STEPS),
+            *each(("energy.contrastive_loss", "energy.log_likelihood_gradient"), energy.PHASES),
+            *each(("energy.persistent_variance",), energy.LEARNED),
+        ),
+    ),
+    File(
+        "energy",
+        "langevin",
+        "steps in both conventions, and the exact law of a chain on a Gaussian",
+        over(
+            *each(("energy.langevin_step", "energy.langevin_step_half"), energy.STEPS),
+            *each(CHAIN_LAWS, energy.CHAINS),
+        ),
+    ),
+    File(
+        "energy",
+        "mala",
+        "the ratio that corrects a chain",
+        over(
+            *each(("energy.mala_log_acceptance",), energy.STEPS),
+            *each(("energy.mala_log_acceptance_gaussian",), energy.NOT_SMALL),
+        ),
+    ),
+    File(
+        "energy",
+        "noise_contrastive",
+        "posterior and loss of noise-contrastive estimation",
+        over(*each(("energy.nce_posterior", "energy.nce_loss"), energy.CONTRASTS)),
+    ),
+)
+
+FILES: tuple[File, ...] = (
+    *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
+    *ENERGY,
+)
