@@ -69,7 +69,7 @@ def at_s(expr: sp.Expr) -> sp.Expr:
     lhs=sp.Symbol("log_q"),
     rhs=LABEL_T.exponent + sp.log(LABEL_T.factor),
     citations=("Bishop2006:2.115", "Chung2023dps:§3.1"),
-    reference="refdiff.guidance:LinearObservation",
+    reference="refdiff.guided_gaussian:LinearObservation",
     uses=("data.gaussian_posterior_mean", "data.gaussian_posterior_variance"),
     decoys=(
         Decoy(
@@ -104,7 +104,7 @@ GRADIENT = slope * X_0_GAIN * (y - slope * MEAN_GIVEN_T) / SEEN
     lhs=label_score,
     rhs=GRADIENT,
     citations=("Chung2023dps:§3.1",),
-    reference="refdiff.guidance:LinearObservation",
+    reference="refdiff.guided_gaussian:LinearObservation",
     uses=("guidance.observation_likelihood",),
     decoys=(
         Decoy(
@@ -155,7 +155,7 @@ def _point_estimate(claim: sp.Expr) -> Iterator[Step]:
     lhs=x_0,
     rhs=KNOWN_MEAN,
     citations=("Bishop2006:2.116",),
-    reference="refdiff.guidance:LinearObservation",
+    reference="refdiff.guided_gaussian:LinearObservation",
     uses=("gaussian.condition_mean",),
     decoys=(
         Decoy("prior", data_mean, "guidance", "the observation is not used"),
@@ -174,7 +174,7 @@ def _observed_mean(claim: sp.Expr) -> Iterator[Step]:
     lhs=sp.Symbol("V"),
     rhs=KNOWN_VARIANCE,
     citations=("Bishop2006:2.117",),
-    reference="refdiff.guidance:LinearObservation",
+    reference="refdiff.guided_gaussian:LinearObservation",
     uses=("guidance.observed_mean",),
     decoys=(Decoy("prior", data_variance, "variance", "the observation is not used"),),
 )
@@ -225,7 +225,7 @@ REVERSE_MEAN = sp.sqrt(abar_s) * data_mean + sp.sqrt(RATIO) * TOTAL_S / TOTAL * 
     lhs=x_s,
     rhs=REVERSE_MEAN,
     citations=("Bishop2006:2.116",),
-    reference="refdiff.guidance:gaussian_reverse",
+    reference="refdiff.guided_gaussian:gaussian_reverse",
     uses=("ddpm.transition", "data.gaussian_log_density"),
     decoys=(
         Decoy(
@@ -251,7 +251,7 @@ LEVELS = ((x_s, abar_s, TOTAL_S), (x_t, abar_t, TOTAL))
     lhs=sp.Symbol("V"),
     rhs=REVERSE_VARIANCE,
     citations=("Bishop2006:2.117",),
-    reference="refdiff.guidance:gaussian_reverse",
+    reference="refdiff.guided_gaussian:gaussian_reverse",
     uses=("guidance.gaussian_reverse_mean",),
     decoys=(
         Decoy(
@@ -284,7 +284,7 @@ OBSERVED = {data_mean: KNOWN_MEAN, data_variance: KNOWN_VARIANCE}
     lhs=sp.Symbol("V"),
     rhs=SHIFT_VARIANCE,
     citations=("S004:7.7",),
-    reference="refdiff.guidance:LinearObservation",
+    reference="refdiff.guided_gaussian:LinearObservation",
     uses=("guidance.gaussian_reverse_variance", "guidance.quadratic_variance", "guidance.observed_variance"),
     decoys=(
         Decoy("unguided", REVERSE_VARIANCE, "variance", "the variance that guidance keeps", "S004:7.10"),
@@ -304,7 +304,7 @@ def _observed_kernel_variance(claim: sp.Expr) -> Iterator[Step]:
     lhs=x_s,
     rhs=REVERSE_MEAN + SHIFT_VARIANCE * GRADIENT_AT_MEAN,
     citations=("S004:7.7", "S004:7.10"),
-    reference="refdiff.guidance:LinearObservation",
+    reference="refdiff.guided_gaussian:LinearObservation",
     uses=("guidance.observed_kernel_variance", "guidance.quadratic_shift", "guidance.observed_mean"),
     decoys=(
         Decoy(
@@ -384,7 +384,7 @@ TILTED = LogDensity(tilt * x_0, sp.Integer(1))
     title="gradient of a log-linear classifier of Gaussian data, at any level: the same everywhere",
     lhs=label_score,
     rhs=tilt * X_0_GAIN,
-    reference="refdiff.guidance:LogLinearClassifier",
+    reference="refdiff.guided_gaussian:LogLinearClassifier",
     uses=("data.gaussian_posterior_mean", "data.gaussian_posterior_variance"),
     decoys=(
         Decoy("clean-classifier", tilt, "guidance", "the classifier of data asked about x_t"),
@@ -411,7 +411,7 @@ TARGET_MEAN = data_mean + guide_scale * tilt * data_variance
     lhs=x_0,
     rhs=TARGET_MEAN,
     citations=("S004:7.10",),
-    reference="refdiff.guidance:LogLinearClassifier",
+    reference="refdiff.guided_gaussian:LogLinearClassifier",
     uses=("guidance.log_linear_gradient", "guidance.mean_shift", "guidance.gaussian_reverse_mean"),
     decoys=(
         Decoy("no-scale", data_mean + tilt * data_variance, "guidance", "the scale is missing"),

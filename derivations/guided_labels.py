@@ -126,7 +126,7 @@ def _forward_path(claim: sp.Expr) -> Iterator[Step]:
     labelled, summed = sp.Sum(before * label, (i, 1, n)), sp.Sum(label, (i, 1, n))
     yield Induction(
         "labels summed out, one more at a time",
-        (before * label.subs(i, 1), claim.xreplace({claim: before}) * label.subs(i, 1)),
+        (before * label.subs(i, 1), before * label.subs(i, 1)),
         (labelled + before * label.subs(i, n + 1), before * (summed + label.subs(i, n + 1))),
         {labelled: before * summed},
     )
