@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from derivations.kit.formula import Registry
 
-TOPICS = ("gaussian", "schedule", "parameterization", "ddpm", "ddim", "data", "energy")
+TOPICS = (
+    *("gaussian", "schedule", "parameterization", "ddpm", "ddim", "data"),
+    *("energy", "score_matching", "smld"),
+)
 
 
 def registry() -> Registry:

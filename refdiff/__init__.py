@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         oracle,
         parameterization,
         schedule,
+        score_matching,
+        smld,
     )
     from refdiff.oracle import Dialect, Report, Target, check
 
@@ -44,6 +46,8 @@ __all__ = [
     "oracle",
     "parameterization",
     "schedule",
+    "score_matching",
+    "smld",
 ]
 
 _ORACLE = ("Dialect", "Report", "Target", "check")
