@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         schedule,
         score_matching,
         smld,
+        vlb,
     )
     from refdiff.oracle import Dialect, Report, Target, check
 
@@ -48,6 +49,7 @@ __all__ = [
     "schedule",
     "score_matching",
     "smld",
+    "vlb",
 ]
 
 _ORACLE = ("Dialect", "Report", "Target", "check")

@@ -1,0 +1,225 @@
+"""The discretised decoder L_0, its approximation by a density, and bits per dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import sympy as sp
+
+from derivations.kit import Decoy, Identity, Induction, Series, Step, formula
+from derivations.symbols import bin_width, i, mu_hat, n, nats, sigma_t, x_0
+
+HALF = sp.Rational(1, 2)
+ROOT_2 = sp.sqrt(2)
+BELOW = (x_0 - bin_width / 2 - mu_hat) / sigma_t
+ABOVE = (x_0 + bin_width / 2 - mu_hat) / sigma_t
+INTERIOR = (sp.erfc(BELOW / ROOT_2) - sp.erfc(ABOVE / ROOT_2)) / 2
+FIRST = sp.erfc(-ABOVE / ROOT_2) / 2
+LAST = sp.erfc(BELOW / ROOT_2) / 2
+CDF = sp.Function("F", real=True)
+
+
+def density(place: sp.Expr) -> sp.Expr:
+    """The normal density of the decoder, its standardised argument given."""
+    return sp.exp(-(place**2) / 2) / (sp.sqrt(2 * sp.pi) * sigma_t)
+
+
+def edge(k: sp.Expr) -> sp.Expr:
+    """The upper edge of bin k, of the n + 1 bins whose centres run from −1 to 1."""
+    return -1 + (2 * k + 1) / n
+
+
+@formula(
+    "vlb.decoder_bins",
+    title="probability of the bins up to bin i, for any decoder",
+    lhs=sp.Sum(sp.Function("P")(sp.Symbol("k")), (sp.Symbol("k"), 0, i)),
+    rhs=CDF(edge(i)),
+    citations=("Ho2020:13", "S004:4.7"),
+    reference="refdiff.vlb:discretized_gaussian_log_likelihood",
+    decoys=(
+        Decoy(
+            "half-the-width", CDF(-1 + (2 * i + HALF) / n), "likelihood",
+            "bins of width 1/255 around centres that are 2/255 apart: half of the mass is lost",
+        ),
+        Decoy(
+            "first-bin-closed", CDF(edge(i)) - CDF(-1 - 1 / n), "likelihood",
+            "the first bin ends at −1 − 1/255, and the mass below it is lost",
+        ),
+        Decoy("centres", CDF(-1 + 2 * i / n), "likelihood", "bins that end at the centres"),
+    ),
+)  # fmt: skip
+def _decoder_bins(claim: sp.Expr) -> Iterator[Step]:
+    """Centres −1 + 2k/n for k = 0 … n, with n = 255 for bytes, edges halfway between them, the first bin
+    open below and the last open above. With an arbitrary distribution function F the sum telescopes; so
+    all n + 1 bins together have probability 1."""
+    first, more = CDF(edge(sp.Integer(0))), CDF(edge(i + 1)) - CDF(edge(i))
+    total = sp.Symbol("S", real=True)
+    yield Induction(
+        "telescoping", (claim.subs(i, 0), first), (total + more, claim.subs(i, i + 1)), {total: claim}
+    )
+    last = 1 - CDF(edge(n - 1))
+    yield Identity("with the last bin, open above", claim.subs(i, n - 1) + last, sp.Integer(1))
+    yield Identity("edges halfway between centres", edge(i), (-1 + 2 * i / n) + 1 / n)
+
+
+INTERIOR_DECOYS = (
+    Decoy(
+        "half-the-width", sp.log(INTERIOR.subs(bin_width, bin_width / 2)), "likelihood",
+        "edges at x ± 1/510: the width of a bin taken for twice it",
+    ),
+    Decoy(
+        "density", -(((x_0 - mu_hat) / sigma_t) ** 2) / 2 - sp.log(sigma_t) - sp.log(2 * sp.pi) / 2,
+        "likelihood", "the log-density, without the width of the bin", "S004:4.8",
+    ),
+)  # fmt: skip
+
+
+@formula(
+    "vlb.decoder_interior",
+    title="log-probability of an inner bin under the Gaussian decoder",
+    lhs=sp.log(sp.Symbol("P")),
+    rhs=sp.log(INTERIOR),
+    citations=("Ho2020:13", "S004:4.7"),
+    reference="refdiff.vlb:discretized_gaussian_log_likelihood",
+    uses=("vlb.decoder_bins", "gaussian.log_density"),
+    decoys=INTERIOR_DECOYS,
+)
+def _decoder_interior(claim: sp.Expr) -> Iterator[Step]:
+    """A bin without width has no probability; as its edges move outwards, each at half the rate of the
+    width, it gains the density at either edge."""
+    probability = sp.exp(claim)
+    yield Identity("no width, no probability", probability.subs(bin_width, 0), sp.Integer(0))
+    gained = (density(ABOVE) + density(BELOW)) / 2
+    yield Identity("the density at both edges", sp.diff(probability, bin_width), gained)
+
+
+@formula(
+    "vlb.decoder_first",
+    title="log-probability of the first bin, which is open below",
+    lhs=sp.log(sp.Symbol("P")),
+    rhs=sp.log(FIRST),
+    citations=("Ho2020:13", "S004:4.7"),
+    reference="refdiff.vlb:discretized_gaussian_log_likelihood",
+    uses=("vlb.decoder_bins", "gaussian.log_density"),
+    decoys=(Decoy("closed", sp.log(INTERIOR), "likelihood", "the first bin closed below"),),
+)
+def _decoder_first(claim: sp.Expr) -> Iterator[Step]:
+    """It gains the density at its upper edge, and holds half of the mass when that edge is the mean, by
+    symmetry."""
+    probability = sp.exp(claim)
+    yield Identity("the density at its edge", sp.diff(probability, bin_width), density(ABOVE) / 2)
+    at_mean = probability.subs(x_0, mu_hat - bin_width / 2)
+    yield Identity("half of the mass below the mean", at_mean, HALF)
+
+
+@formula(
+    "vlb.decoder_last",
+    title="log-probability of the last bin, which is open above",
+    lhs=sp.log(sp.Symbol("P")),
+    rhs=sp.log(LAST),
+    citations=("Ho2020:13", "S004:4.7"),
+    reference="refdiff.vlb:discretized_gaussian_log_likelihood",
+    uses=("vlb.decoder_bins", "gaussian.log_density"),
+    decoys=(Decoy("closed", sp.log(INTERIOR), "likelihood", "the last bin closed above"),),
+)
+def _decoder_last(claim: sp.Expr) -> Iterator[Step]:
+    """It gains the density at its lower edge as that edge moves down, and holds half of the mass when that
+    edge is the mean."""
+    probability = sp.exp(claim)
+    yield Identity("the density at its edge", sp.diff(probability, bin_width), density(BELOW) / 2)
+    at_mean = probability.subs(x_0, mu_hat + bin_width / 2)
+    yield Identity("half of the mass above the mean", at_mean, HALF)
+
+
+PLACE, WIDTH = (x_0 - mu_hat) / sigma_t, bin_width / (2 * sigma_t)
+"""The place z of the centre and half the width h of the bin, in standard deviations."""
+
+
+def correction(z: sp.Expr, h: sp.Expr) -> sp.Expr:
+    """log P minus the log of density times width, to fourth order in h."""
+    return (z**2 - 1) * h**2 / 6 - (z**4 + 4 * z**2 - 2) * h**4 / 180
+
+
+RECTANGLE = sp.log(bin_width) - PLACE**2 / 2 - sp.log(sigma_t) - sp.log(2 * sp.pi) / 2
+
+
+@formula(
+    "vlb.decoder_density",
+    title="log-probability of a bin through the density at its centre, with the error's first two orders",
+    lhs=sp.log(sp.Symbol("P")),
+    rhs=RECTANGLE + correction(PLACE, WIDTH),
+    citations=("S004:4.8",),
+    reference="refdiff.vlb:density_log_likelihood",
+    uses=("vlb.decoder_interior",),
+    decoys=(
+        Decoy(
+            "first-order", RECTANGLE, "likelihood",
+            "equal to second order in the width only: density times width", "S004:4.8",
+        ),
+        Decoy(
+            "half-the-width", RECTANGLE - sp.log(2) + correction(PLACE, WIDTH), "likelihood",
+            "1/255 for the width of a bin, which is 2/255",
+        ),
+        Decoy(
+            "sign-of-second-order", RECTANGLE - correction(PLACE, WIDTH), "sign", "the correction reversed"
+        ),
+    ),
+    mutate=False,  # a polynomial of nine terms and three logs; the decoys above cover its parts
+)  # fmt: skip
+def _decoder_density(claim: sp.Expr) -> Iterator[Step]:
+    """In standard deviations let the centre be at z and the edges at z ± h. The probability is the
+    integral of the density over the bin; its Taylor series in h has the even Hermite polynomials of z as
+    coefficients. The logarithm of the quotient by density times width starts with (z² − 1)h²/6, so the
+    density approximation is of second order in the width, at a fixed place."""
+    z, h = sp.Symbol("z", real=True), sp.Symbol("h", positive=True)
+    standard = sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi)
+    probability = (sp.erfc((z - h) / ROOT_2) - sp.erfc((z + h) / ROOT_2)) / 2
+    hermite_2, hermite_4 = z**2 - 1, z**4 - 6 * z**2 + 3
+    powers = 2 * h + hermite_2 * h**3 / 3 + hermite_4 * h**5 / 60
+    yield Series("probability of the bin", probability, h, 7, standard * powers)
+    quotient = 1 + hermite_2 * h**2 / 6 + hermite_4 * h**4 / 120
+    yield Identity("divided by density times width", powers, 2 * h * quotient)
+    yield Series("its logarithm", sp.log(quotient), h, 6, correction(z, h))
+    placed = claim.subs({x_0: mu_hat + z * sigma_t, bin_width: 2 * h * sigma_t}, simultaneous=True)
+    rectangle = sp.log(2 * h) - z**2 / 2 - sp.log(2 * sp.pi) / 2
+    yield Identity("is what the claim adds to the rectangle", placed - rectangle, correction(z, h))
+
+
+@formula(
+    "vlb.bits_per_dim",
+    title="bits per dimension of data in bins, from a density",
+    lhs=sp.Symbol("bits"),
+    rhs=(nats - sp.log(bin_width)) / sp.log(2),
+    citations=("Theis2016:2", "Song2021sde:app.D"),
+    reference="refdiff.vlb:density_bits_per_dim",
+    decoys=(
+        Decoy("nats", nats - sp.log(bin_width), "likelihood", "nats, not bits"),
+        Decoy(
+            "offset-missing", nats / sp.log(2), "data-scaling", "the unit of the density is forgotten"
+        ),
+        Decoy(
+            "offset-subtracted", (nats + sp.log(bin_width)) / sp.log(2), "sign", "the offset subtracted"
+        ),
+        Decoy(
+            "offset-of-the-unit-interval", nats / sp.log(2) + 8, "data-scaling",
+            "8 bits, the offset of data in [0, 1], whatever the scale", "score_sde likelihood.py",
+        ),
+    ),
+)  # fmt: skip
+def _bits_per_dim(claim: sp.Expr) -> Iterator[Step]:
+    """Measured in bins, data are y = (x − b)/Δ, and the density of y is Δ times that of x: differentiate
+    an arbitrary distribution function. A bin has the unit width in y, so −log₂ of the density of y is the
+    code length of a bin. Bytes with uniform noise in [−1, 1] have bins of 2/256 and an offset of 7 bits;
+    in [0, 1] of 8; centres from −1 to 1 have bins of 2/255."""
+    y, b = sp.Symbol("y", real=True), sp.Symbol("b", real=True)
+    share = CDF(b + bin_width * y)
+    yield Identity("the density in bins", sp.diff(share, y), bin_width * sp.diff(share, b))
+    q = sp.Symbol("q", positive=True)
+    code = -sp.log(bin_width * q) / sp.log(2)
+    yield Identity("minus its binary logarithm, q being the density of x", claim.subs(nats, -sp.log(q)), code)
+    offset = claim - claim.subs(bin_width, 1)
+    seven = offset.subs(bin_width, sp.Rational(2, 256))
+    yield Identity("bytes with noise in [−1, 1]", seven, sp.Integer(7))
+    yield Identity("in [0, 1]", offset.subs(bin_width, sp.Rational(1, 256)), sp.Integer(8))
+    byte = offset.subs(bin_width, sp.Rational(2, 255))
+    yield Identity("bytes from −1 to 1", byte, (sp.log(255) - sp.log(2)) / sp.log(2))
