@@ -109,6 +109,11 @@ def is_rough(got: Array, want: Expected, unit: float = UNIT["float32"]) -> bool:
     with np.errstate(all="ignore"):
         scale = want.local if want.tables is None else np.where(want.tables > 0, want.tables, want.local)
         units = (got - want.values).astype(float) / (unit * scale.astype(float))
+    return rough_rows(units)
+
+
+def rough_rows(units: Array) -> bool:
+    """Whether errors on neighbouring levels, in units of float32's roundoff, jump in some row (rows, levels)."""
     for row in units:
         if len(row) < 8:
             # too few levels to tell rounding from a formula

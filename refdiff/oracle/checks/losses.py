@@ -14,7 +14,8 @@ from torch import Tensor
 from refdiff.oracle import points as where
 from refdiff.oracle.calls import TargetError, numbers
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
-from refdiff.oracle.expected import UNIT
+from refdiff.oracle.compare import rough_rows
+from refdiff.oracle.expected import ROUNDINGS, UNIT
 from refdiff.oracle.points import Points
 from refdiff.oracle.report import Diagnosis
 from refdiff.oracle.session import Session
@@ -149,6 +150,33 @@ def symbols(session: Session, t: Array) -> dict[str, Array]:
     return {name: value.astype(float) for name, value in made.items()}
 
 
+def precision(session: Session, found: Asked, got: Array, want: Array, size: Array) -> str | None:
+    """The class of precision that explains a difference, (B, ...); None where none that is accepted does.
+
+    Args:
+        size: by how many units a right value may be off, when inputs and tables are off by one.
+    """
+    with np.errstate(all="ignore"):
+        units = (got - want) / (ROUNDINGS * size)
+    if not np.isfinite(units).all():
+        return None
+    if np.abs(units).max() <= UNIT["float64"]:
+        return "float64"
+    if np.abs(units).max() > UNIT["float32"]:
+        return None
+    if "float32" in (session.dialect.dtype, found.dtype):
+        return "float32"
+    declared = session.dialect.tables == "float64"
+    jumps = rough_rows(units.reshape(len(units), -1).T * ROUNDINGS / UNIT["float32"])
+    return "float32 tables" if jumps and not declared else None
+
+
+def blur(at: dict[str, Array], t: Array) -> Array:
+    """By how many units 1 - alpha_bar_t is off, relatively, when each of its t factors is off by one."""
+    grown: Array = 1 + at["abar_t"] / (1 - at["abar_t"]) * (1 + 2 * t / ROUNDINGS)
+    return grown
+
+
 def shape(session: Session, port: str) -> Finding:
     """One number a sample."""
     found = asked(session, port)
@@ -174,16 +202,13 @@ def asks(session: Session, port: str, family: str) -> Finding:
     at = symbols(session, found.t)
     root, rest = np.sqrt(at["abar_t"])[:, None], np.sqrt(1 - at["abar_t"])[:, None]
     want = root * found.x0 + rest * found.noise
-    states = {"x_t": want}
-    if session.dialect.space == "ve":
-        states["x_t / sqrt(alpha_bar_t)"] = want / root
     if found.seen_x.shape != want.shape:
         return fail("state-broadcast", f"the model is given shape {found.seen_x.shape}")
-    gaps = {name: _gap(found.seen_x, state) for name, state in states.items()}
-    gap = min(gaps.values())
-    tolerance = 1e4 * UNIT["float32"]
-    if gap <= tolerance or _with_own_tables(session, found, tolerance):
-        return Finding(True, error=gap, tolerance=tolerance)
+    kept, gap = _state_precision(session, found), _gap(found.seen_x, want)
+    if kept is not None:
+        return Finding(True, precision=kept, error=gap)
+    # a wrong state is named where it fits as float32 would
+    tolerance = ROUNDINGS * UNIT["float32"] * blur(at, found.t)[:, None]
     wrong = {
         "x_0 itself": (found.x0, "data-scaling"),
         "the noise": (found.noise, "data-scaling"),
@@ -198,8 +223,8 @@ def asks(session: Session, port: str, family: str) -> Finding:
         rounded = torch.as_tensor(found.x0).to(getattr(torch, half)).double().numpy()
         wrong[f"x_t of an x_0 rounded to {half}"] = root * rounded + rest * found.noise, "precision"
     for words, (state, kind) in wrong.items():
-        if _gap(found.seen_x, state) <= tolerance:
-            return fail(kind, f"the model is given {words}, not x_t", error=gap, tolerance=tolerance)
+        if (np.abs(found.seen_x - state) <= tolerance * (1 + np.abs(state))).all():
+            return fail(kind, f"the model is given {words}, not x_t", error=gap)
     for low_kind in (torch.bfloat16, torch.float16):
         low = torch.as_tensor(found.seen_x.copy()).to(low_kind).double().numpy()
         if np.array_equal(found.seen_x, low):
@@ -211,26 +236,30 @@ def asks(session: Session, port: str, family: str) -> Finding:
         state = (
             np.sqrt(near["abar_t"])[:, None] * found.x0 + np.sqrt(1 - near["abar_t"])[:, None] * found.noise
         )
-        if _gap(found.seen_x[1:-1], state[1:-1]) <= tolerance:
+        if (np.abs(found.seen_x - state) <= tolerance * (1 + np.abs(state)))[1:-1].all():
             return fail(
                 "index",
                 f"the model is given x of level t {'+' if shift > 0 else '-'} 1 at label t",
                 error=gap,
             )
-    return fail(
-        "schedule", "the model is not given x_t: no known mistake fits", error=gap, tolerance=tolerance
-    )
+    return fail("schedule", "the model is not given x_t: no known mistake fits", error=gap)
 
 
-def _with_own_tables(session: Session, found: Asked, tolerance: float) -> bool:
+def _state_precision(session: Session, found: Asked) -> str | None:
+    """In which precision the model is given x_t, of the declared tables or of the target's own."""
+    assert found.seen_x is not None
     for table in session.candidates.values():
-        abar = np.exp(table.log_abar[np.clip(found.t, 0, table.T)]).astype(float)[:, None]
-        if (
-            _gap(np.asarray(found.seen_x), np.sqrt(abar) * found.x0 + np.sqrt(1 - abar) * found.noise)
-            <= tolerance
-        ):
-            return True
-    return False
+        log_abar = table.log_abar[np.clip(found.t, 0, table.T)]
+        abar, rest = (np.asarray(part, float)[:, None] for part in (np.exp(log_abar), -np.expm1(log_abar)))
+        signal, noise = np.sqrt(abar) * found.x0, np.sqrt(rest) * found.noise
+        grown = (1 + 2 * found.t / ROUNDINGS)[:, None]
+        size = np.abs(signal) * grown + np.abs(noise) * (1 + abar / rest * grown)
+        for scale in (np.ones_like(abar), 1 / np.sqrt(abar))[: 2 if session.dialect.space == "ve" else 1]:
+            want = scale * (signal + noise)
+            kept = precision(session, found, found.seen_x, want, scale * size)
+            if kept is not None:
+                return kept
+    return None
 
 
 def _other_level(session: Session, port: str, found: Asked, family: str) -> Finding:
@@ -283,23 +312,42 @@ def value(session: Session) -> Finding:
     kind, reduction = session.dialect.parameterization, session.dialect.loss_reduction
     error = found.output - target_of(session, found)[kind]
     want = REDUCTIONS[reduction](error)
-    tolerance = 1e3 * UNIT["float32"]
-    gap = _gap(found.value, want)
+    size = _size(session, found, kind, reduction)
+    kept, gap = precision(session, found, found.value, want, size), _gap(found.value, want)
+    # a wrong loss is named where it fits as float32 would
+    scale = ROUNDINGS * UNIT["float32"] * size
     worst = int(np.argmax(np.abs(found.value - want) / (1 + np.abs(want))))
     fields: dict[str, Any] = {
-        "error": gap, "tolerance": tolerance, "worst": {"t": int(found.t[worst])},
+        "error": gap, "tolerance": float(scale[worst]), "worst": {"t": int(found.t[worst])},
         "got": float(found.value[worst]), "wanted": float(want[worst]), "asked": "loss of one sample",
     }  # fmt: skip
-    if gap <= tolerance:
-        return Finding(True, reduction, **fields)
+    if kept is not None:
+        return Finding(True, reduction, precision=kept, **fields)
     if kind == "score":
-        weighted = REDUCTIONS[reduction](error * np.sqrt(1 - symbols(session, found.t)["abar_t"])[:, None])
-        if _gap(found.value, weighted) <= tolerance:
-            return Finding(True, f"{reduction}, weighted by the variance", **fields)
+        weight = 1 - symbols(session, found.t)["abar_t"]
+        kept = precision(session, found, found.value, weight * want, weight * size)
+        if kept is not None:
+            return Finding(True, f"{reduction}, weighted by the variance", precision=kept, **fields)
     for diagnosis, guess in _losses(session, found):
-        if _gap(found.value, guess) <= tolerance:
+        if (np.abs(found.value - guess) <= scale).all():
             return Finding(False, "", diagnosis, **fields)
     return Finding(False, "", _weight(session, found, want), **fields)
+
+
+def _size(session: Session, found: Asked, kind: str, reduction: str) -> Array:
+    """By how many units a loss may be off: its terms, their number, and what the tables do to the target."""
+    at = symbols(session, found.t)
+    root, rest = np.sqrt(at["abar_t"])[:, None], np.sqrt(1 - at["abar_t"])[:, None]
+    grown = blur(at, found.t)[:, None]
+    target = {
+        "eps": np.abs(found.noise),
+        "x_0": np.abs(found.x0),
+        "v": root * grown * np.abs(found.noise) + rest * grown * np.abs(found.x0),
+        "score": np.abs(found.noise) / rest * grown,
+    }[kind]
+    terms = found.output.shape[1]
+    size: Array = (3 + terms / ROUNDINGS) * REDUCTIONS[reduction](np.abs(found.output) + target)
+    return size
 
 
 def _losses(session: Session, found: Asked) -> Iterator[tuple[Diagnosis, Array]]:
@@ -427,7 +475,7 @@ def independent(session: Session, port: str, family: str) -> Finding:
         return fail("state-broadcast", f"a batch of {len(x0)} gives shape {got.shape}")
     both = np.isnan(got) & np.isnan(found.value[keep])
     gap = np.max(np.where(both, 0, np.abs(got - found.value[keep]) / (1e-300 + np.abs(found.value[keep]))))
-    if not gap <= 1e-4:
+    if not gap <= ROUNDINGS * UNIT["float32"]:
         return fail(
             family,
             "a sample's value depends on the samples beside it: broadcast or averaged over the batch",
@@ -490,23 +538,23 @@ def vlb_value(session: Session) -> Finding:
     error = _eps_error(session, found)
     at = symbols(session, found.t)
     want = _kl(error, at, at["beta_tilde"] if session.dialect.variance == "beta_tilde" else at["beta_t"])
-    tolerance = 1e4 * UNIT["float32"]
     with np.errstate(all="ignore"):
-        # what float32 tables leave of beta and of 1 - alpha_bar at small t
-        blur = 1 + 64 * UNIT["float32"] / tolerance * (1 / at["beta_t"] + 1 / (1 - at["abar_s"]))[above]
-        relative = np.abs(found.value - want)[above] / np.abs(want[above]) / blur
-    gap = float(np.max(np.where(np.isfinite(relative), relative, np.inf), initial=0.0))
-    worst = int(np.flatnonzero(above)[np.argmax(relative)])
+        size = _kl_size(found, error, at, want)
+        scale = ROUNDINGS * UNIT["float32"] * size
+        ratio = np.abs(found.value - want)[above] / scale[above]
+    kept = precision(session, found, found.value[above], want[above], size[above])
+    worst = int(np.flatnonzero(above)[np.argmax(ratio)])
     fields: dict[str, Any] = {
-        "error": gap, "tolerance": tolerance, "worst": {"t": int(found.t[worst])},
+        "error": abs(float(found.value[worst] - want[worst])), "tolerance": float(scale[worst]),
+        "worst": {"t": int(found.t[worst])},
         "got": float(found.value[worst]), "wanted": float(want[worst]), "asked": "vlb_term of one sample",
     }  # fmt: skip
-    if gap <= tolerance:
-        return Finding(True, **fields)
+    if kept is not None:
+        return Finding(True, precision=kept, **fields)
     for diagnosis, guess in _terms(session, found, error, at, want):
         with np.errstate(all="ignore"):
-            relative = np.abs(found.value - guess)[above] / np.abs(guess[above]) / blur
-        if np.isfinite(relative).all() and relative.max() <= tolerance:
+            ratio = (np.abs(found.value - guess) / (scale * (1 + np.abs(guess / want))))[above]
+        if np.isfinite(ratio).all() and ratio.max() <= 1:
             return Finding(False, "", diagnosis, **fields)
     with np.errstate(all="ignore"):
         ratio = (found.value / want)[above]
@@ -523,6 +571,18 @@ def _eps_error(session: Session, found: Asked) -> Array:
     gap = found.output - target_of(session, found)[session.dialect.parameterization]
     factor = {"eps": 1.0, "x_0": root / rest, "v": root, "score": rest}[session.dialect.parameterization]
     return np.asarray(gap * factor)
+
+
+def _kl_size(found: Asked, error: Array, at: dict[str, Array], want: Array) -> Array:
+    """By how many units a term may be off: its parts, and what tables leave of beta and 1 - alpha_bar."""
+    tables = 1 / at["beta_t"] + 1 / (1 - at["abar_s"]) + blur(at, found.t)
+    logs = np.abs(np.log(at["beta_tilde"])) + np.abs(np.log(at["beta_t"])) + 1
+    # the means differ by c times the error of eps, and each is as large as x_t
+    c = at["beta_t"] / np.sqrt(at["alpha_t"] * (1 - at["abar_t"]))
+    parts = np.abs(found.output) + np.abs(found.noise) + np.abs(found.x0)
+    spread = np.where(error.any(1), (np.abs(error) * parts).sum(1) / (c * (error**2).sum(1)), 0.0)
+    terms = error.shape[1]
+    return np.asarray(np.abs(want) * (tables + 2 * spread + terms / ROUNDINGS) + terms * logs)
 
 
 def _kl(error: Array, at: dict[str, Array], variance: Array) -> Array:
