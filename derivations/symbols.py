@@ -224,6 +224,7 @@ log_model_slope = _symbol(
 bin_width = _symbol("bin_width", "positive", "width of a bin of the data, in the unit of x", r"\Delta")
 nats = _symbol("nats", "real", "minus the log of a density, of one dimension", r"\ell")
 loss_weight = _symbol("loss_weight", "positive", "weight of a squared error of the noise", "w")
+theta = _symbol("theta", "real", "a parameter of the network", r"\theta")
 bound_weight = _symbol("bound_weight", "positive", "weight of the bound in the hybrid loss", r"\lambda")
 
 # bounds of the likelihood

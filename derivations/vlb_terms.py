@@ -42,6 +42,7 @@ from derivations.symbols import (
     mu,
     mu_hat,
     sigma_t,
+    theta,
     x_0,
     x_0_hat,
     x_0_variance,
@@ -248,20 +249,19 @@ def _variance_gradient(claim: sp.Expr) -> Iterator[Step]:
     )  # fmt: skip
 
 
-THETA = sp.Symbol("theta", real=True)
-MEAN_OF = sp.Function("epsilon_theta", real=True)(THETA)
-FRACTION_OF = sp.Function("f_theta", real=True)(THETA)
+MEAN_OF = sp.Function("epsilon_theta", real=True)(theta)
+FRACTION_OF = sp.Function("f_theta", real=True)(theta)
 ERROR_OF = beta_t**2 / (alpha_t * (1 - abar_t)) * (eps - MEAN_OF) ** 2
 LEARNED_OF = LEARNED.subs(fraction, FRACTION_OF)
-FROM_MEAN = -2 * (eps - MEAN_OF) * sp.diff(MEAN_OF, THETA)
-FROM_VARIANCE = -sp.log(SHARE) / 2 * (1 - (BETA_TILDE + ERROR_OF) / LEARNED_OF) * sp.diff(FRACTION_OF, THETA)
+FROM_MEAN = -2 * (eps - MEAN_OF) * sp.diff(MEAN_OF, theta)
+FROM_VARIANCE = -sp.log(SHARE) / 2 * (1 - (BETA_TILDE + ERROR_OF) / LEARNED_OF) * sp.diff(FRACTION_OF, theta)
 FROZEN = sp.Symbol("epsilon_frozen", real=True)
 
 
 @formula(
     "vlb.hybrid_gradient",
     title="what the hybrid loss teaches: the mean by the simple loss, the variance by the bound",
-    lhs=sp.Derivative(sp.Function("L_hybrid")(THETA), THETA),
+    lhs=sp.Derivative(sp.Function("L_hybrid")(theta), theta),
     rhs=FROM_MEAN + bound_weight * T * FROM_VARIANCE,
     citations=("Nichol2021:16", "Nichol2021:§3.1"),
     reference="refdiff.vlb:hybrid_loss",
@@ -287,8 +287,8 @@ def _hybrid_gradient(claim: sp.Expr) -> Iterator[Step]:
     parameter are arbitrary functions."""
     learned = TERM_LEARNED.subs({fraction: FRACTION_OF, eps_hat: FROZEN})
     loss = (eps - MEAN_OF) ** 2 + bound_weight * T * learned
-    stopped = sp.diff(loss, THETA).subs(FROZEN, MEAN_OF)
+    stopped = sp.diff(loss, theta).subs(FROZEN, MEAN_OF)
     yield Identity("differentiated with a frozen copy", stopped, claim)
-    whole = sp.diff(loss.subs(FROZEN, MEAN_OF), THETA)
-    reached = bound_weight * T * sp.diff(learned, FROZEN).subs(FROZEN, MEAN_OF) * sp.diff(MEAN_OF, THETA)
+    whole = sp.diff(loss.subs(FROZEN, MEAN_OF), theta)
+    reached = bound_weight * T * sp.diff(learned, FROZEN).subs(FROZEN, MEAN_OF) * sp.diff(MEAN_OF, theta)
     yield Identity("the copy holds back this part", whole - claim, reached)
