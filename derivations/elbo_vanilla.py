@@ -219,7 +219,7 @@ def _information_chain(claim: sp.Expr) -> Iterator[Step]:
 def _best_reverse(claim: sp.Expr) -> Iterator[Step]:
     """Of the two means the first is free of the model, and the second is a divergence from q(x_{t−1} |
     x_t): zero there and positive elsewhere. So conditioning on x_0 makes the target tractable but does not
-    change it. That q(x_{t−1} | x_t, x_0) is Gaussian for any step says nothing of q(x_{t−1} | x_t), which is what
+    change it. That q(x_{t−1} | x_t, x_0) is Gaussian for any step says nothing of q(x_{t−1} | x_t), which
     is what the model learns and which is Gaussian only for small steps."""
     yield Identity("the ratio split", claim, log(posterior(t) / reverse(t)))
     yield Enumeration("on every path", lambda: path_cases(claim, log(posterior(t) / reverse(t)), 2))

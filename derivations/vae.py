@@ -144,7 +144,7 @@ HIERARCHY = (
     lhs=BOUND,
     rhs=HIERARCHY,
     citations=("S004:§3.6/4", "Sonderby2016", "Kingma2021vdm"),
-    reference="refdiff.vae:hierarchical_terms",
+    reference="refdiff.vae:hierarchical_elbo",
     uses=("vae.split", "elbo.three_terms"),
     decoys=(
         Decoy(

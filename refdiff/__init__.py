@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         data,
         ddim,
         ddpm,
+        elbo,
         energy,
         gaussian,
         golden,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         schedule,
         score_matching,
         smld,
+        vae,
         vlb,
     )
     from refdiff.oracle import Dialect, Report, Target, check
@@ -38,6 +40,7 @@ __all__ = [
     "data",
     "ddim",
     "ddpm",
+    "elbo",
     "energy",
     "gaussian",
     "golden",
@@ -49,6 +52,7 @@ __all__ = [
     "schedule",
     "score_matching",
     "smld",
+    "vae",
     "vlb",
 ]
 
