@@ -135,9 +135,10 @@ def _mean_shift_nd(claim: sp.Expr) -> Iterator[Step]:
     ),
 )
 def _mean_shift_exact(claim: sp.Expr) -> Iterator[Step]:
-    """Stein's identity under the conditional kernel N·c, for any classifier c. Pointwise, (x − μ − σ²∇log c)
-    times the density is a derivative; where the density vanishes at infinity its integral is zero, so the
-    mean of x is μ plus σ² times the mean gradient. Guidance takes the gradient at μ for its mean."""
+    """Stein's identity under the conditional kernel N·c, for any classifier c. Pointwise, x − μ minus σ²
+    times the gradient of log c, times the density, is a derivative; where the density vanishes at infinity
+    its integral is zero, so the mean of x is μ plus σ² times the mean gradient. Guidance takes the gradient
+    at μ for its mean."""
     c = positive("c", x)
     density = sp.exp(-((x - mu) ** 2) / (2 * sigma_t**2)) * c
     residual = (x - claim.subs(label_score_mean, sp.diff(c, x) / c)) * density
@@ -171,7 +172,7 @@ THIRD = label_score**3 + 3 * label_score * label_slope + label_bend
 def _linearisation_error(claim: sp.Expr) -> Iterator[Step]:
     """Write x = μ + σz. The mean of σz is its first moment over the probability of the label. Both follow
     from the classifier, expanded around μ with any remainder R after the third derivative, by the moments of
-    z; what is left out of them is of order σ⁴ and touches the mean in order σ⁵."""
+    z; what is left out of them is of order σ^4 and touches the mean in order σ^5."""
     below = 1 + SECOND * sigma_t**2 / 2
     above = label_score * sigma_t + THIRD * sigma_t**3 / 2
     missing = (claim - mu) * below - sigma_t * above

@@ -270,7 +270,7 @@ def _sharpened(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _scaled_gradient(claim: sp.Expr) -> Iterator[Step]:
-    """For a classifier of two labels with any log-odds ℓ(x_t), whose gradient is written g: the power over a
+    """For a classifier of two labels with any log-odds, whose gradient is written g: the power over a
     constant has κ times the gradient. Over the sum of the powers, which depends on x_t, it has another one:
     the scale sharpens nothing that is a law over labels."""
     odds = sp.Function("ell", real=True)(x_t)
