@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 TOPICS = (
     *("gaussian", "schedule", "parameterization", "ddpm", "ddim", "data"),
-    *("energy", "score_matching", "smld", "elbo", "vae", "vlb"),
+    *("energy", "score_matching", "smld", "elbo", "vae", "vlb", "guidance"),
 )
 
 
