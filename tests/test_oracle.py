@@ -15,17 +15,17 @@ from refdiff.oracle.checks import CHECKS
 from refdiff.oracle.expected import expected
 from refdiff.schedule import cosine, linear
 from tests.zoo.base import Ancestral, Textbook, dialect, rows
-from tests.zoo.chapters import Guides, Likelihoods, Losses, Walk
+from tests.zoo.chapters import Chains, Energies, Guides, Likelihoods, Losses, Ranges, Weights
 
 T = 60
 BETAS = linear(T, 1e-3, 0.1).beta[1:]
 
 
-class Right(Walk, Losses, Likelihoods, Guides, Textbook):
+class Right(Energies, Chains, Losses, Likelihoods, Weights, Ranges, Guides, Textbook):
     """The zoo's textbook on a short chain, with the further chapters beside it."""
 
     T = T
-    dialect = dialect(schedule=BETAS)
+    dialect = dialect(schedule=BETAS, weighting="min_snr", denoiser_range="[0, 1]")
 
     def make_betas(self) -> np.ndarray:
         return BETAS.numpy()
@@ -97,7 +97,16 @@ def worse_in_float32(port: str) -> type[Target]:
 
 
 VALUES = tuple(id.partition(".")[0] for id in CHECKS if id.endswith(".batch_independence"))
-VALUES = tuple(port for port in VALUES if port not in (*AFFINE, "loss", "vlb_term"))
+VALUES = tuple(port for port in VALUES if {f"{port}.value", f"{port}.shape"} <= set(CHECKS))
+ENERGIES = ("energy", "energy_score")
+# a table of the schedule enters, which may be in float32
+OF_TABLES = ("prior_kl", "loss_weight", "classifier_guided_mean")
+CHAINS = ("langevin_sample", "annealed_langevin")
+
+
+def of_chains(name: str, change: Callable[[Any], Callable[..., Any]]) -> dict[str, type[Target]]:
+    """For both chains: the right one, made by ``change`` into another function of (score, arguments)."""
+    return {f"{port}.{name}": mutant(**{port: change(getattr(Right, port))}) for port in CHAINS}
 
 
 def decoder(change: Callable[[Any, Any, Any], Any]) -> type[Target]:
@@ -110,16 +119,59 @@ def closed(x: Any, mean: Any, scale: Any) -> Any:
     return (normal.cdf(x + 1 / 255) - normal.cdf(x - 1 / 255)).clamp(min=1e-300).log()
 
 
+def with_louder_score(right: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, s, *rest: right(self, lambda *args: 1.01 * s(*args), *rest)
+
+
 MUTANTS: dict[str, type[Target]] = {
     **{f"{port}.value": changed(port, lambda x: x * (1 + 1e-9)) for port in VALUES},
     **{f"{port}.shape": changed(port, lambda x: x.sum()) for port in VALUES},
     **{f"{port}.batch_independence": changed(port, lambda x: x + 1e-3 * len(x)) for port in VALUES},
     **{f"{port}.inputs_unchanged": changes_its_input(port) for port in VALUES},
-    "prior_kl.value": changed("prior_kl", lambda x: 2 * x),
     "dsm_loss.input": mutant(dsm_loss=lambda self, s, x, *rest: Right.dsm_loss(self, s, 2 * x, *rest)),
     "smld_loss.input": mutant(
         smld_loss=lambda self, s, sigmas, x, index, z: Right.smld_loss(
             self, lambda x, i: s(x, i + 1), sigmas, x, index, z
+        )
+    ),
+    **{f"{port}.value": changed(port, lambda x: x * (1 + 1e-3)) for port in OF_TABLES},
+    **{f"{port}.inputs_unchanged": changes_its_input(port) for port in (*ENERGIES, *CHAINS)},
+    **{f"{port}.shape": changed(port, lambda x: x.mean(0)) for port in ENERGIES},
+    **{f"{port}.batch_independence": changed(port, lambda x: x / len(x)) for port in ENERGIES},
+    "energy_score.gradient": changed("energy_score", lambda x: -x),
+    "loss_weight.inputs_unchanged": mutant(
+        loss_weight=lambda self, t: Right.loss_weight(self, t.clone()) + 0 * t.sub_(1)
+    ),
+    "score_from_denoiser.input": mutant(
+        score_from_denoiser=lambda self, D, *rest: Right.score_from_denoiser(
+            self, lambda x, s: D(x, 2 * s), *rest
+        )
+    ),
+    "classifier_guided_mean.point": mutant(
+        classifier_guided_mean=lambda self, x, t, eps, g, scale: Right.classifier_guided_mean(
+            self, x, t, eps, lambda x, t: g(2 * x, t), scale
+        )
+    ),
+    "noise_scales.count": changed("noise_scales", lambda x: x[1:]),
+    "noise_scales.values": changed("noise_scales", lambda x: x**2),
+    "langevin_sample.step_count": mutant(
+        langevin_sample=lambda self, s, x, h, n: Right.langevin_sample(self, s, x, h, n - 1)
+    ),
+    "annealed_langevin.levels": mutant(
+        annealed_langevin=lambda self, s, *rest: Right.annealed_langevin(
+            self, lambda x, i: s(x, i + 1), *rest
+        )
+    ),
+    **of_chains("coefficients", with_louder_score),
+    **of_chains("exact_law", with_louder_score),
+    **of_chains("affine", lambda right: lambda self, *args: right(self, *args) + 1),
+    **of_chains("noise_count", lambda right: lambda self, *args: right(self, *args) + torch.randn(1, 2)),
+    "langevin_sample.start": mutant(
+        langevin_sample=lambda self, s, x, *rest: Right.langevin_sample(self, s, torch.randn_like(x), *rest)
+    ),
+    "annealed_langevin.start": mutant(
+        annealed_langevin=lambda self, s, sigmas, x, *rest: Right.annealed_langevin(
+            self, s, sigmas, sigmas[0] * x, *rest
         )
     ),
     "decoder_log_likelihood.sums_to_one": decoder(closed),
@@ -324,6 +376,7 @@ def test_an_undeclared_convention_names_a_dialect_that_makes_it_pass():
         guided_mean = None
         vlb_term = None
         vlb = None
+        classifier_guided_mean = None
 
     report = check(Large())
     found = report["ddpm_step.coefficients"].diagnosis

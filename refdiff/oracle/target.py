@@ -75,8 +75,8 @@ class Dialect:
             betas is
             sqrt(beta)).
         sampler: kind of ``sample``: "ddpm", "ddim", or None: any of them, and the kind is named.
-        energy_sign: what ``energy`` answers: "energy" (p = exp(-E / temperature) / Z), or "log_density".
-        temperature: of the energy and of Langevin's noise.
+        energy_sign: what ``energy`` answers: "energy" (p = exp(-E) / Z), or "log_density".
+        temperature: factor of the variance of Langevin's noise.
         langevin: step of size h along the score s with noise z: "eta" (x + h s + sqrt(2 h) z), "half"
             (x + h/2 s + sqrt(h) z) or "half_square" (x + h²/2 s + h z). The annealed step takes
             epsilon sigma_i² / sigma_L² for h, and its root for "half_square".

@@ -54,8 +54,53 @@ class Guides:
         x0 = (x_t - (1 - abar_t).sqrt() * eps) / abar_t.sqrt()
         return abar_s.sqrt() * x0 + (1 - abar_s).sqrt() * eps
 
+    def classifier_guided_mean(
+        self: Any, x_t: Tensor, t: Tensor, eps: Tensor, gradient_fn: Any, scale: float
+    ) -> Tensor:
+        return self.mean_of(x_t, t, eps) + scale * self.at(self.var, t, x_t) * gradient_fn(x_t, t)
+
+    def mean_of(self: Any, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        alpha, beta, abar = (self.at(table, t, x_t) for table in (self.alpha, self.beta, self.abar))
+        return (x_t - beta / (1 - abar).sqrt() * eps) / alpha.sqrt()
+
     def observation_gradient(self, x0: Tensor, y: Tensor, sigma: float) -> Tensor:
         return (y - x0) / sigma**2
+
+
+class Energies:
+    """A double well with a tilt, its score, and the contrastive loss."""
+
+    def energy(self, x: Tensor) -> Tensor:
+        return ((x**2 - 1) ** 2 / 4 + 0.3 * x).flatten(1).sum(1)
+
+    def energy_score(self, x: Tensor) -> Tensor:
+        return -(x**3 - x + 0.3)
+
+    def contrastive_loss(self, energy: Any, x_pos: Tensor, x_neg: Tensor) -> Tensor:
+        return energy(x_pos) - energy(x_neg)
+
+
+class Chains(Walk):
+    """Chains of Langevin dynamics."""
+
+    def langevin_sample(self, score_fn: Any, x: Tensor, step_size: float, steps: int) -> Tensor:
+        for _ in range(steps):
+            x = self.langevin_step(x, score_fn(x), step_size, torch.randn_like(x))
+        return x
+
+    def noise_scales(self, first: float, last: float, count: int) -> Tensor:
+        ends = torch.tensor([first, last], dtype=torch.float64).log()
+        return torch.linspace(float(ends[0]), float(ends[1]), count, dtype=torch.float64).exp()
+
+    def annealed_langevin(
+        self, score_fn: Any, sigmas: Tensor, x: Tensor, epsilon: float, steps: int
+    ) -> Tensor:
+        for i, sigma in enumerate(sigmas.tolist()):
+            for _ in range(steps):
+                score = score_fn(x, torch.full((len(x),), i))
+                last = float(sigmas[-1])
+                x = self.annealed_langevin_step(x, score, sigma, last, epsilon, torch.randn_like(x))
+        return x
 
 
 class Losses:
@@ -118,3 +163,25 @@ class Likelihoods:
         for k in range(self.T):
             total = total + self.term(model, x0, k, noises[k])
         return total
+
+
+class Weights:
+    """The weight of min-SNR for a model that predicts eps."""
+
+    def loss_weight(self: Any, t: Tensor) -> Tensor:
+        abar = torch.as_tensor(self.abar)[t]
+        snr = abar / (1 - abar)
+        return snr.clamp(max=5.0) / snr
+
+
+class Ranges:
+    """Data in [-1, 1], a denoiser of data in [0, 1]."""
+
+    def normalize_data(self, x: Tensor) -> Tensor:
+        return 2 * x - 1
+
+    def unnormalize_data(self, x: Tensor) -> Tensor:
+        return (x + 1) / 2
+
+    def score_from_denoiser(self, denoiser: Any, x: Tensor, sigma: float) -> Tensor:
+        return (2 * denoiser((x + 1) / 2, sigma / 2) - 1 - x) / sigma**2
