@@ -17,6 +17,8 @@ INTERIOR = (sp.erfc(BELOW / ROOT_2) - sp.erfc(ABOVE / ROOT_2)) / 2
 FIRST = sp.erfc(-ABOVE / ROOT_2) / 2
 LAST = sp.erfc(BELOW / ROOT_2) / 2
 CDF = sp.Function("F", real=True)
+PLACE, WIDTH = (x_0 - mu_hat) / sigma_t, bin_width / (2 * sigma_t)
+"""The place z of the centre and half the width h of the bin, in standard deviations."""
 
 
 def density(place: sp.Expr) -> sp.Expr:
@@ -64,21 +66,22 @@ def _decoder_bins(claim: sp.Expr) -> Iterator[Step]:
 
 INTERIOR_DECOYS = (
     Decoy(
-        "half-the-width", sp.log(INTERIOR.subs(bin_width, bin_width / 2)), "likelihood",
+        "half-the-width", INTERIOR.subs(bin_width, bin_width / 2), "likelihood",
         "edges at x ± 1/510: the width of a bin taken for twice it",
     ),
+    Decoy("density", density(PLACE), "likelihood", "the density, without the width of the bin", "S004:4.8"),
     Decoy(
-        "density", -(((x_0 - mu_hat) / sigma_t) ** 2) / 2 - sp.log(sigma_t) - sp.log(2 * sp.pi) / 2,
-        "likelihood", "the log-density, without the width of the bin", "S004:4.8",
+        "rectangle", bin_width * density(PLACE), "likelihood",
+        "the density at the centre times the width: a rectangle for the integral", "S004:4.8",
     ),
 )  # fmt: skip
 
 
 @formula(
     "vlb.decoder_interior",
-    title="log-probability of an inner bin under the Gaussian decoder",
-    lhs=sp.log(sp.Symbol("P")),
-    rhs=sp.log(INTERIOR),
+    title="probability of an inner bin under the Gaussian decoder",
+    lhs=sp.Symbol("P"),
+    rhs=INTERIOR,
     citations=("Ho2020:13", "S004:4.7"),
     reference="refdiff.vlb:discretized_gaussian_log_likelihood",
     uses=("vlb.decoder_bins", "gaussian.log_density"),
@@ -87,52 +90,45 @@ INTERIOR_DECOYS = (
 def _decoder_interior(claim: sp.Expr) -> Iterator[Step]:
     """A bin without width has no probability; as its edges move outwards, each at half the rate of the
     width, it gains the density at either edge."""
-    probability = sp.exp(claim)
-    yield Identity("no width, no probability", probability.subs(bin_width, 0), sp.Integer(0))
+    yield Identity("no width, no probability", claim.subs(bin_width, 0), sp.Integer(0))
     gained = (density(ABOVE) + density(BELOW)) / 2
-    yield Identity("the density at both edges", sp.diff(probability, bin_width), gained)
+    yield Identity("the density at both edges", sp.diff(claim, bin_width), gained)
 
 
 @formula(
     "vlb.decoder_first",
-    title="log-probability of the first bin, which is open below",
-    lhs=sp.log(sp.Symbol("P")),
-    rhs=sp.log(FIRST),
+    title="probability of the first bin, which is open below",
+    lhs=sp.Symbol("P"),
+    rhs=FIRST,
     citations=("Ho2020:13", "S004:4.7"),
     reference="refdiff.vlb:discretized_gaussian_log_likelihood",
     uses=("vlb.decoder_bins", "gaussian.log_density"),
-    decoys=(Decoy("closed", sp.log(INTERIOR), "likelihood", "the first bin closed below"),),
+    decoys=(Decoy("closed", INTERIOR, "likelihood", "the first bin closed below"),),
 )
 def _decoder_first(claim: sp.Expr) -> Iterator[Step]:
     """It gains the density at its upper edge, and holds half of the mass when that edge is the mean, by
     symmetry."""
-    probability = sp.exp(claim)
-    yield Identity("the density at its edge", sp.diff(probability, bin_width), density(ABOVE) / 2)
-    at_mean = probability.subs(x_0, mu_hat - bin_width / 2)
+    yield Identity("the density at its edge", sp.diff(claim, bin_width), density(ABOVE) / 2)
+    at_mean = claim.subs(x_0, mu_hat - bin_width / 2)
     yield Identity("half of the mass below the mean", at_mean, HALF)
 
 
 @formula(
     "vlb.decoder_last",
-    title="log-probability of the last bin, which is open above",
-    lhs=sp.log(sp.Symbol("P")),
-    rhs=sp.log(LAST),
+    title="probability of the last bin, which is open above",
+    lhs=sp.Symbol("P"),
+    rhs=LAST,
     citations=("Ho2020:13", "S004:4.7"),
     reference="refdiff.vlb:discretized_gaussian_log_likelihood",
     uses=("vlb.decoder_bins", "gaussian.log_density"),
-    decoys=(Decoy("closed", sp.log(INTERIOR), "likelihood", "the last bin closed above"),),
+    decoys=(Decoy("closed", INTERIOR, "likelihood", "the last bin closed above"),),
 )
 def _decoder_last(claim: sp.Expr) -> Iterator[Step]:
     """It gains the density at its lower edge as that edge moves down, and holds half of the mass when that
     edge is the mean."""
-    probability = sp.exp(claim)
-    yield Identity("the density at its edge", sp.diff(probability, bin_width), density(BELOW) / 2)
-    at_mean = probability.subs(x_0, mu_hat + bin_width / 2)
+    yield Identity("the density at its edge", sp.diff(claim, bin_width), density(BELOW) / 2)
+    at_mean = claim.subs(x_0, mu_hat + bin_width / 2)
     yield Identity("half of the mass above the mean", at_mean, HALF)
-
-
-PLACE, WIDTH = (x_0 - mu_hat) / sigma_t, bin_width / (2 * sigma_t)
-"""The place z of the centre and half the width h of the bin, in standard deviations."""
 
 
 def correction(z: sp.Expr, h: sp.Expr) -> sp.Expr:
@@ -167,8 +163,8 @@ RECTANGLE = sp.log(bin_width) - PLACE**2 / 2 - sp.log(sigma_t) - sp.log(2 * sp.p
     mutate=False,  # a polynomial of nine terms and three logs; the decoys above cover its parts
 )  # fmt: skip
 def _decoder_density(claim: sp.Expr) -> Iterator[Step]:
-    """In standard deviations let the centre be at z and the edges at z ± h. The probability is the
-    integral of the density over the bin; its Taylor series in h has the even Hermite polynomials of z as
+    """In standard deviations let the centre be at z and the edges h below and above it. The probability is
+    the integral of the density over the bin; its Taylor series in h has the even Hermite polynomials of z as
     coefficients. The logarithm of the quotient by density times width starts with (z² − 1)h²/6, so the
     density approximation is of second order in the width, at a fixed place."""
     z, h = sp.Symbol("z", real=True), sp.Symbol("h", positive=True)
@@ -208,9 +204,9 @@ def _decoder_density(claim: sp.Expr) -> Iterator[Step]:
 )  # fmt: skip
 def _bits_per_dim(claim: sp.Expr) -> Iterator[Step]:
     """Measured in bins, data are y = (x − b)/Δ, and the density of y is Δ times that of x: differentiate
-    an arbitrary distribution function. A bin has the unit width in y, so −log₂ of the density of y is the
-    code length of a bin. Bytes with uniform noise in [−1, 1] have bins of 2/256 and an offset of 7 bits;
-    in [0, 1] of 8; centres from −1 to 1 have bins of 2/255."""
+    an arbitrary distribution function. A bin has the unit width in y, so minus the binary logarithm of the
+    density of y is the code length of a bin. Bytes with uniform noise in [−1, 1] have bins of 2/256 and an
+    offset of 7 bits; in [0, 1] of 8; centres from −1 to 1 have bins of 2/255."""
     y, b = sp.Symbol("y", real=True), sp.Symbol("b", real=True)
     share = CDF(b + bin_width * y)
     yield Identity("the density in bins", sp.diff(share, y), bin_width * sp.diff(share, b))

@@ -57,7 +57,8 @@ class _TorchPrinter(NumPyPrinter):  # type: ignore[misc]
         return f"torch.{type(expr).__name__}({', '.join(self._print(arg) for arg in expr.args)})"
 
     def _print_log(self, expr: sp.Expr) -> str:
-        return f"torch.log({self._print(expr.args[0])})"
+        module = "torch" if expr.free_symbols else "math"  # torch has no logarithm of a number
+        return f"{module}.log({self._print(expr.args[0])})"
 
     _print_exp = _print_cos = _print_sin = _print_tanh = _print_erf = _print_atan = _print_floor = (
         _print_Function
