@@ -62,12 +62,17 @@ Ids = Annotated[
 
 
 @app.command()
-def verify(ids: Ids = None, json_file: JsonFile = "") -> None:
+def verify(
+    ids: Ids = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes; 0: one for each core.")] = 0,
+    json_file: JsonFile = "",
+) -> None:
     """Prove every formula, refute every decoy, and ask the other provers."""
     from refdiff import cli_proofs, cli_show
 
     chosen = cli_proofs.choose(ids or [])
-    rows = [cli_proofs.verified(formula) for formula in progress(chosen, "proving")]
+    with bar("proving", len(chosen)) as advance:
+        rows = cli_proofs.verified(chosen, jobs, advance)
     result: dict[str, Any] = {"summary": cli_proofs.summary(rows), "results": rows}
     finish(cli_show.verification(result), result, json_file, ok=result["summary"]["ok"])
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ from derivations.symbols import MEANINGS
 from refdiff.cli_words import nearest, unicode_of
 
 Row = dict[str, Any]
+# fewer formulas than this are proved sooner than another process starts
+FEW = 12
 
 
 def find(id: str) -> Formula:
@@ -50,12 +55,52 @@ def entry(formula: Formula) -> Row:
     }
 
 
-def verified(formula: Formula) -> Row:
-    """The computed status of a formula, its steps and its decoys."""
-    report = formula.verify()
+def verified(
+    formulas: Sequence[Formula], jobs: int = 0, advance: Callable[[], None] = lambda: None
+) -> list[Row]:
+    """The computed status of each formula, its steps and its decoys.
+
+    Args:
+        formulas: which.
+        jobs: processes that prove; 0 is one for each core.
+        advance: called once for each formula.
+    """
+    rows: dict[str, Row] = {}
+    for row in _proved(_with_ancestors(formulas), jobs):
+        rows[row["id"]] = row
+        if any(row["id"] == formula.id for formula in formulas):
+            advance()
+    return [rows[formula.id] | {"status": _status(formula.id, rows)} for formula in formulas]
+
+
+def _with_ancestors(formulas: Sequence[Formula]) -> list[str]:
+    """The ids of the formulas and of everything that their proofs rely on."""
+    registry, found = derivations.registry(), dict[str, None]()
+    waiting = [formula.id for formula in reversed(formulas)]
+    while waiting:
+        id = waiting.pop()
+        if id not in found:
+            found[id] = None
+            waiting += registry[id].uses
+    return list(found)
+
+
+def _proved(ids: Sequence[str], jobs: int) -> Iterator[Row]:
+    workers = min(jobs or os.cpu_count() or 1, len(ids) // FEW)
+    if workers < 2:
+        yield from map(prove, ids)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(prove, ids)
+
+
+def prove(id: str) -> Row:
+    """What verifying one formula found; its status is its own, without that of what it uses."""
+    report = derivations.registry()[id].verify()
+    own = "undecided" if report.own == "proved" and not report.proved else report.own
     return {
-        "id": formula.id,
-        "status": derivations.registry().status(formula.id),
+        "id": id,
+        "status": own,
         "complaints": list(report.complaints),
         "steps": [
             {
@@ -69,6 +114,13 @@ def verified(formula: Formula) -> Row:
         "provers": provers(report),
         "decoys": [{"id": id, "status": verdict.status} for id, verdict in report.decoys.items()],
     }
+
+
+def _status(id: str, rows: Mapping[str, Row]) -> str:
+    """Proved when its own proof holds and everything it uses is proved."""
+    own = str(rows[id]["status"])
+    uses = derivations.registry()[id].uses
+    return own if own != "proved" or all(_status(used, rows) == "proved" for used in uses) else "depends"
 
 
 def provers(report: Report) -> dict[str, str]:

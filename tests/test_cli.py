@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from derivations import golden as generator
 from derivations.kit import Identity, Registry, coq, emit, formula
 from derivations.symbols import abar_prev, abar_t
-from refdiff import golden
+from refdiff import cli_proofs, golden
 from refdiff.cli import app
 
 COMMANDS = ("verify", "certify", "check", "derive", "explain", "list", "golden")
@@ -305,3 +305,11 @@ def test_golden_check_compares_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_traceback_can_be_asked_for() -> None:
     result = CliRunner().invoke(app, ["explain", "no.such"], env={"REFDIFF_TRACEBACK": "1"})
     assert isinstance(result.exception, ValueError)
+
+
+def test_two_processes_find_what_one_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = cli_proofs.choose(["parameterization.eps_from_x_0", "parameterization.x_0_from_eps"])
+    alone = cli_proofs.verified(chosen, jobs=1)
+    monkeypatch.setattr(cli_proofs, "FEW", 1)
+    assert cli_proofs.verified(chosen, jobs=2) == alone
+    assert [row["status"] for row in alone] == ["proved", "proved"]
