@@ -1,7 +1,7 @@
 r"""The variational bound of a chain with any Markov kernel.
 
-Axioms: the forward chain starts from the data and is Markov, with kernel q(x_t | x_{t-1}); the model starts
-from p(x_T) and runs backwards with kernels p(x_{t-1} | x_t); Bayes' rule. Nothing else is known of the
+Axioms: the forward chain starts from the data and is Markov, with kernel q(x_t|x_{t-1}); the model starts
+from p(x_T) and runs backwards with kernels p(x_{t-1}|x_t); Bayes' rule. Nothing else is known of the
 kernels, so each value of a probability is a free positive number, and a statement is one about every path,
 for all T by induction. Its mean over q(x_{0:T}) is the statement about divergences: a mean is linear, and the
 mean of what depends on a few states needs the law of these alone. Every statement is also enumerated on
@@ -42,13 +42,13 @@ ONE = {T: sp.Integer(1)}
 NEXT = {T: T + 1}
 
 WEIGHT = log(p(END)) + over_steps(log(reverse(i) / forward(i)))
-"""log of p(x_{0:T})/q(x_{1:T} | x_0): its mean is the bound K."""
+"""log of p(x_{0:T})/q(x_{1:T}|x_0): its mean is the bound K."""
 
 
 def weight_steps(claim: sp.Expr, kernel: sp.Expr, last: sp.Expr) -> Iterator[Step]:
-    """The claim is the log weight for every T: a step more brings p(x_T | x_{T+1})/q(x_{T+1} | x_T).
+    """The claim is the log weight for every T: a step more brings p(x_T|x_{T+1})/q(x_{T+1}|x_T).
 
-    ``kernel`` and ``last`` are q(x_{T+1} | x_T) and q(x_1 | x_0) as Bayes' rule writes them.
+    ``kernel`` and ``last`` are q(x_{T+1}|x_T) and q(x_1|x_0) as Bayes' rule writes them.
     """
     base = log(p(x(1))) + log(reverse(sp.Integer(1)) / last)
     more = KEPT + log(reverse(T + 1) / kernel)
@@ -76,7 +76,7 @@ def weight_steps(claim: sp.Expr, kernel: sp.Expr, last: sp.Expr) -> Iterator[Ste
     ),
 )  # fmt: skip
 def _forward_chain(claim: sp.Expr) -> Iterator[Step]:
-    """The product rule; by the Markov property q(x_{T+1} | x_{0:T}) is q(x_{T+1} | x_T)."""
+    """The product rule; by the Markov property q(x_{T+1}|x_{0:T}) is q(x_{T+1}|x_T)."""
     base = (claim.subs(ONE), log(q(x(1), DATA)))
     yield Induction("product rule", base, (claim.subs(NEXT), KEPT + log(forward(T + 1))), {KEPT: claim})
     yield Enumeration("on every path", lambda: path_cases(claim, log(q(x(1, T), DATA))))
@@ -99,7 +99,7 @@ def _forward_chain(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _reverse_chain(claim: sp.Expr) -> Iterator[Step]:
-    """p(x_{0:T−1} | x_T) by the product rule, the chain being Markov downwards; then times p(x_T)."""
+    """p(x_{0:T−1}|x_T) by the product rule, the chain being Markov downwards; then times p(x_T)."""
     given_end = claim - log(p(END))
     base = (given_end.subs(ONE), log(p(DATA, x(1))))
     more = (given_end.subs(NEXT), KEPT + log(reverse(T + 1)))
@@ -129,12 +129,12 @@ def _reverse_chain(claim: sp.Expr) -> Iterator[Step]:
         ),
         Decoy(
             "reversal", log(p(END)) + over_steps(log(reverse(i) / reversal(i))), "likelihood",
-            "q(x_{t−1} | x_t) where q(x_t | x_{t−1}) belongs, without what Bayes' rule adds",
+            "q(x_{t−1}|x_t) where q(x_t|x_{t−1}) belongs, without what Bayes' rule adds",
         ),
     ),
 )  # fmt: skip
 def _weight(claim: sp.Expr) -> Iterator[Step]:
-    """Both chains step by step. The mean of the weight over q(x_{1:T} | x_0) is p(x_0): importance
+    """Both chains step by step. The mean of the weight over q(x_{1:T}|x_0) is p(x_0): importance
     sampling, with the noised path as the proposal."""
     yield from weight_steps(claim, forward(T + 1), forward(sp.Integer(1)))
     yield Enumeration("on every path", lambda: path_cases(claim, log(p(x(0, T)) / q(x(1, T), DATA))))
@@ -148,7 +148,7 @@ JENSEN = importance / evidence - 1 - log(importance / evidence)
 @formula(
     "elbo.jensen",
     title="what Jensen's inequality loses: the mean of a function that is never negative",
-    lhs=log(evidence) - log(importance),
+    lhs=sp.Symbol("lost", nonnegative=True),
     rhs=JENSEN,
     citations=("S004:3.8", "S004:3.16"),
     reference="refdiff.elbo:gap",
@@ -158,10 +158,10 @@ JENSEN = importance / evidence - 1 - log(importance / evidence)
     ),
 )
 def _jensen(claim: sp.Expr) -> Iterator[Step]:
-    """For a positive w with mean m the tangent of the log at m gives log m − log w = claim − (w/m − 1),
-    and w/m − 1 has mean 0. The claim falls below w = m, rises above it and vanishes there: its mean is
-    positive unless w is constant. With w = p/q, of mean 1 under q, it says that no divergence is
-    negative."""
+    """For a positive w with mean m the function is log m − log w plus w/m − 1, which has mean 0: the
+    distance of the log from its tangent at m. It falls below w = m, rises above it and vanishes there, so
+    its mean is positive unless w is constant. With w = p/q, of mean 1 under q, it says that no divergence
+    is negative."""
     slope = sp.diff(claim, importance)
     yield Identity(
         "the tangent", claim - (importance / evidence - 1), log(evidence) - log(importance)
@@ -200,7 +200,7 @@ def _jensen(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _evidence_gap(claim: sp.Expr) -> Iterator[Step]:
-    """The product rule p(x_{0:T}) = p(x_0) p(x_{1:T} | x_0) on every path; the mean over q(x_{1:T} | x_0)
+    """The product rule p(x_{0:T}) = p(x_0) p(x_{1:T}|x_0) on every path; the mean over q(x_{1:T}|x_0)
     of the second term is a divergence, so the first is a lower bound."""
     rule = {p(x(1, T), DATA): p(x(0, T)) / p(DATA)}
     yield Identity("product rule", claim.xreplace(rule), log(p(DATA)))
@@ -231,7 +231,7 @@ def _evidence_gap(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _bayes_step(claim: sp.Expr) -> Iterator[Step]:
-    """By the Markov property q(x_t | x_{t−1}) is q(x_t | x_{t−1}, x_0); the product rule writes
+    """By the Markov property q(x_t|x_{t−1}) is q(x_t|x_{t−1}, x_0); the product rule writes
     q(x_{t−1}, x_t | x_0) in two ways. Without x_0 everywhere the rule holds too; it may not be mixed."""
     product_rule = forward(t) * noised(t - 1) / noised(t)
     yield Identity("product rule, twice", claim.xreplace({posterior(t): product_rule}), forward(t))
@@ -264,11 +264,11 @@ THREE_TERMS = PRIOR_TERM + over_steps(log(reverse(i) / posterior(i)), 2) + RECON
         ),
         Decoy(
             "prior-not-given-data", log(p(END) / q(END)) + THREE_TERMS - PRIOR_TERM, "likelihood",
-            "q(x_T) where q(x_T | x_0) belongs",
+            "q(x_T) where q(x_T|x_0) belongs",
         ),
         Decoy(
             "first-step-twice", PRIOR_TERM + over_steps(log(reverse(i) / posterior(i))) + RECONSTRUCTION,
-            "index", "the sum starts at t = 1, where q(x_0 | x_1, x_0) is 1",
+            "index", "the sum starts at t = 1, where q(x_0|x_1, x_0) is 1",
         ),
         Decoy(
             "divergences-turned",
@@ -278,7 +278,7 @@ THREE_TERMS = PRIOR_TERM + over_steps(log(reverse(i) / posterior(i)), 2) + RECON
     ),
 )  # fmt: skip
 def _three_terms(claim: sp.Expr) -> Iterator[Step]:
-    """Bayes' rule in every step but the first; the marginals q(x_t | x_0) telescope and leave that of
+    """Bayes' rule in every step but the first; the marginals q(x_t|x_0) telescope and leave that of
     x_T. Induction on T, the density of x_T set apart."""
     yield from weight_steps(claim, bayes(T + 1), forward(sp.Integer(1)))
     yield Enumeration("on every path", lambda: path_cases(claim, log(p(x(0, T)) / q(x(1, T), DATA))))
@@ -305,7 +305,7 @@ PRIOR_WEIGHT = q(DATA) * noised(T)
     ),
 )  # fmt: skip
 def _prior_term(claim: sp.Expr) -> Iterator[Step]:
-    """The mean of log q(x_T | x_0)/p(x_T); all states between are summed out."""
+    """The mean of log q(x_T|x_0)/p(x_T); all states between are summed out."""
     yield Identity("the law of x_0 and x_T", claim / PRIOR_WEIGHT, -PRIOR_TERM)
     yield Enumeration("the mean over paths", lambda: total_cases(claim, -PRIOR_TERM))
 
@@ -337,7 +337,7 @@ DENOISING = log(posterior(t) / reverse(t))
     ),
 )  # fmt: skip
 def _denoising_term(claim: sp.Expr) -> Iterator[Step]:
-    """The mean of log q(x_{t−1} | x_t, x_0)/p(x_{t−1} | x_t); the law of the three states is that of the
+    """The mean of log q(x_{t−1}|x_t, x_0)/p(x_{t−1}|x_t); the law of the three states is that of the
     forward chain."""
     chain = q(DATA) * noised(t - 1) * forward(t)
     rule = {posterior(t): forward(t) * noised(t - 1) / noised(t)}
@@ -370,7 +370,7 @@ def _denoising_term(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _reconstruction_term(claim: sp.Expr) -> Iterator[Step]:
-    """The mean of −log p(x_0 | x_1) over x_0 and x_1."""
+    """The mean of −log p(x_0|x_1) over x_0 and x_1."""
     weight = q(DATA) * noised(sp.Integer(1))
     yield Identity("the law of x_0 and x_1", claim / weight, -RECONSTRUCTION)
     yield Enumeration("the mean over paths", lambda: total_cases(claim, -RECONSTRUCTION))
@@ -391,7 +391,7 @@ def _reconstruction_term(claim: sp.Expr) -> Iterator[Step]:
     ),
 )
 def _path_divergence(claim: sp.Expr) -> Iterator[Step]:
-    """log q(x_{0:T}) = log q(x_0) + log q(x_{1:T} | x_0): the mean over q(x_{0:T}) is −H(q_0) − K. So the
+    """log q(x_{0:T}) = log q(x_0) + log q(x_{1:T}|x_0): the mean over q(x_{0:T}) is −H(q_0) − K. So the
     bound is best when the two laws of the path are one, and −K is at least the entropy of the data."""
     yield from weight_steps(log(q(DATA)) - claim, forward(T + 1), forward(sp.Integer(1)))
     yield Enumeration("on every path", lambda: path_cases(claim, log(q(x(0, T)) / p(x(0, T)))))

@@ -138,8 +138,8 @@ GAINED = (guess_prev - guess_t) ** 2
 
 @formula(
     "elbo.refinement_optimal",
-    title="the best prediction errs less where there is less noise: by how much on average",
-    lhs=error_t - error_prev,
+    title="the best prediction errs less where there is less noise: by the mean square of its move",
+    lhs=sp.Symbol("moved", nonnegative=True),
     rhs=GAINED,
     citations=("Kingma2021vdm:app.F",),
     reference="refdiff.elbo:FiniteChain",
@@ -152,7 +152,7 @@ GAINED = (guess_prev - guess_t) ** 2
 )
 def _refinement_optimal(claim: sp.Expr) -> Iterator[Step]:
     """What is left of the difference of the squared errors has mean 0: it is linear in x_0 and vanishes at
-    E[x_0 | x_{t−1}], which is E[x_0 | x_{t−1}, x_t] since the chain is Markov. So the bound of the best
+    E[x_0|x_{t−1}], which is E[x_0|x_{t−1}, x_t] since the chain is Markov. So the bound of the best
     prediction never gets worse under refinement, for any data and any kernel that adds noise in steps."""
     rest = (x_0 - guess_t) ** 2 - (x_0 - guess_prev) ** 2 - claim
     yield Identity("linear in the data", sp.diff(rest, x_0, 2), sp.Integer(0))
@@ -252,7 +252,7 @@ SMALL_STEP = (
     ),
 )  # fmt: skip
 def _small_step(claim: sp.Expr) -> Iterator[Step]:
-    """q(x_{t−1} | x_t) is q(x_t | x_{t−1}) times the density of x_{t−1}, up to a factor free of x_{t−1}.
+    """q(x_{t−1}|x_t) is q(x_t|x_{t−1}) times the density of x_{t−1}, up to a factor free of x_{t−1}.
     Put x_{t−1} = x_t + √β·u and expand in √β, ℓ being the log-density and thrice differentiable. Up to
     order β it is quadratic in u, so normal, with the mean shifted by the score: the form of the forward
     kernel. The first term that no normal density has is β^(3/2)·ℓ'''(x_t)·u³/6; for Gaussian data it is

@@ -47,7 +47,7 @@ from derivations.symbols import T, i, t
     ),
 )
 def _reversed_kernel(claim: sp.Expr) -> Iterator[Step]:
-    """q(x_{t−1:T}) = q(x_{t−1}) q(x_t | x_{t−1}) q(x_{t+1:T} | x_t), and the last factor, the law of all
+    """q(x_{t−1:T}) = q(x_{t−1}) q(x_t|x_{t−1}) q(x_{t+1:T}|x_t), and the last factor, the law of all
     that comes later, is in q(x_{t:T}) too: it cancels."""
     later = sp.Product(forward(i), (i, t + 1, T))
     joint, known = q(x(t - 1)) * forward(t) * later, q(x(t)) * later
@@ -145,7 +145,7 @@ INFORMATION = log(noised(t - 1) / q(x(t - 1))) - log(noised(t) / q(x(t)))
     ),
 )  # fmt: skip
 def _conditional_information(claim: sp.Expr) -> Iterator[Step]:
-    """The two divergences differ by the mean of log q(x_{t−1} | x_t, x_0)/q(x_{t−1} | x_t), in which the
+    """The two divergences differ by the mean of log q(x_{t−1}|x_t, x_0)/q(x_{t−1}|x_t), in which the
     model does not occur. It is the conditional mutual information of x_0 and x_{t−1} given x_t, and by
     Bayes' rule that of x_0 and x_{t−1} minus that of x_0 and x_t."""
     with_data = forward(t) * noised(t - 1) / noised(t)
@@ -185,7 +185,7 @@ SPLIT = (
     ),
 )  # fmt: skip
 def _information_chain(claim: sp.Expr) -> Iterator[Step]:
-    """H(x_0) = I(x_0; x_T) + Σ I(x_0; x_{t−1} | x_t) + H(x_0 | x_1): the steps telescope. So the bound
+    """H(x_0) = I(x_0; x_T) + Σ I(x_0; x_{t−1}|x_t) + H(x_0|x_1): the steps telescope. So the bound
     given x_0 and the one without it are one number, and their terms differ by this split."""
     one = sp.Integer(1)
     first = {reversal(one): noised(one) * q(DATA) / q(x(1))}
@@ -198,7 +198,7 @@ def _information_chain(claim: sp.Expr) -> Iterator[Step]:
 
 @formula(
     "elbo.best_reverse",
-    title="the best model of a step is q(x_{t−1} | x_t), whether or not its term is given the data",
+    title="the best model of a step is q(x_{t−1}|x_t), whether or not its term is given the data",
     lhs=log(posterior(t) / reverse(t)),
     rhs=log(posterior(t) / reversal(t)) + log(reversal(t) / reverse(t)),
     citations=("S004:§6/1", "S004:§6/2"),
@@ -207,7 +207,7 @@ def _information_chain(claim: sp.Expr) -> Iterator[Step]:
     decoys=(
         Decoy(
             "posterior-is-reached", log(reversal(t) / reverse(t)), "likelihood",
-            "the term given the data can be made 0, as if the model could follow q(x_{t−1} | x_t, x_0)",
+            "the term given the data can be made 0, as if the model could follow q(x_{t−1}|x_t, x_0)",
             "S004:§6/2",
         ),
         Decoy(
@@ -217,9 +217,9 @@ def _information_chain(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _best_reverse(claim: sp.Expr) -> Iterator[Step]:
-    """Of the two means the first is free of the model, and the second is a divergence from q(x_{t−1} |
+    """Of the two means the first is free of the model, and the second is a divergence from q(x_{t−1}|
     x_t): zero there and positive elsewhere. So conditioning on x_0 makes the target tractable but does not
-    change it. That q(x_{t−1} | x_t, x_0) is Gaussian for any step says nothing of q(x_{t−1} | x_t), which
+    change it. That q(x_{t−1}|x_t, x_0) is Gaussian for any step says nothing of q(x_{t−1}|x_t), which
     is what the model learns and which is Gaussian only for small steps."""
     yield Identity("the ratio split", claim, log(posterior(t) / reverse(t)))
     yield Enumeration("on every path", lambda: path_cases(claim, log(posterior(t) / reverse(t)), 2))

