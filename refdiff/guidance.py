@@ -433,9 +433,9 @@ def _one_per_sample(name: str, values: Tensor, x: Tensor) -> Tensor:
 
 def _noise_std(alpha_bar: float | Tensor, like: Tensor) -> Tensor:
     """√(1−ᾱ_t), taken in float64, as it multiplies a tensor of shape (B, *)."""
-    value = torch.as_tensor(alpha_bar, device=like.device)
+    value = torch.as_tensor(alpha_bar, dtype=torch.float64, device=like.device)
     if value.dim() > 1 or (value.dim() == 1 and value.shape != like.shape[:1]):
         raise ValueError(f"alpha_bar must have shape () or {tuple(like.shape[:1])}, got {tuple(value.shape)}")
     if _check.readable(value) and not bool(((value >= 0) & (value <= 1)).all()):
         raise ValueError(f"alpha_bar must lie in [0, 1], got {value.min().item()}..{value.max().item()}")
-    return cast((1 - value.double()).sqrt(), like)
+    return cast((1 - value).sqrt(), like)
