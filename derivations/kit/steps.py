@@ -46,6 +46,8 @@ class NotCovered:
 Obligation = Zero | Positive | NotCovered
 Assumptions = Sequence[sp.Basic]
 _HIGHEST_MOMENT = 6
+# characters of LaTeX that a page holds
+_LONGEST = 1500
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def _obligation_latex(obligation: Obligation) -> str:
     if isinstance(obligation, Zero):
         # an identity that is literally one is shown once
         same = obligation.lhs == obligation.rhs
-        return tex(obligation.lhs) if same else f"{tex(obligation.lhs)} = {tex(obligation.rhs)}"
+        line = tex(obligation.lhs) if same else f"{tex(obligation.lhs)} = {tex(obligation.rhs)}"
+        return line if len(line) <= _LONGEST else r"\text{(checked, and too long to print)}"
     if isinstance(obligation, Positive):
         return f"{tex(obligation.expr)} {'>' if obligation.strict else chr(92) + 'ge'} 0"
     return ""
