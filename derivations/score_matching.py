@@ -188,9 +188,8 @@ DENOISING_GAUSSIAN = (
               "the score is asked at the data, not at the noised data"),
         Decoy("sign", DENOISING_GAUSSIAN + 2 * Trace(H), "sign", "the noise with the wrong sign"),
         Decoy("no-constant", DENOISING_GAUSSIAN - HALF * Trace(N.I), "likelihood", "the constant is dropped"),
-        Decoy("variance-twice", HALF * Trace(H * TOTAL * H.T) + HALF * square(H * (M_0 - M_1))
-              - Trace(H * N.I) + HALF * Trace(N.I * N.I * N.I), "variance",
-              "noise of this covariance divided by the covariance once too often"),
+        Decoy("transposed", HALF * Trace(H.T * TOTAL * H) + HALF * square(H * (M_0 - M_1)) - Trace(H)
+              + HALF * Trace(N.I), "state-broadcast", "the slope from the wrong side"),
     ),
     mutate=False,  # matrices: the decoys are made by hand
 )  # fmt: skip
