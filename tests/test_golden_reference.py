@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from golden_guidance import GUIDANCE
+from golden_scores import SCORES
 from torch import Tensor
 
 from refdiff import data, ddim, ddpm, energy, gaussian, golden, langevin, parameterization
@@ -423,6 +424,7 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **{f"data.point_mass_{name}": of_law(point, name) for name in QUESTIONS},
     **{f"data.empirical_{name}": of_law(points, name) for name in QUESTIONS},
     **{f"energy.{name}": ask for name, ask in ENERGY.items()},
+    **SCORES,
     **{f"guidance.{name}": ask for name, ask in GUIDANCE.items()},
 }
 for _name in (

@@ -43,6 +43,9 @@ FLAGS = {
     "many-steps": "a chain of many steps",
     "exchanged-samples": "data and samples of the model, which a wrong sign exchanges",
     "noise-samples": "several samples of noise for one of data",
+    "several-levels": "a ladder of noise levels, or a chain that passes several of them",
+    "ladder-end": "the first or the last level of a ladder",
+    "little-overlap": "two laws that hardly overlap, so that the score hardly sees their weights",
     "float64-only": "float32 cannot hold the value, or cannot tell the nearest decoy apart",
 }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Any, TypeAlias
 
-from derivations.golden import energy
+from derivations.golden import energy, scores
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -91,7 +92,7 @@ def numbers(**text: str) -> dict[str, Value]:
 
 def input_names() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The exact scalars, and the exact vectors and matrices, that a case may have as inputs."""
-    return SCALARS, tuple(PLANE.matrices)
+    return SCALARS, tuple({**PLANE.matrices, **scores.PLANE.matrices})
 
 
 PREDICTIONS = ("eps", "x_0", "v", "score", "mu")
@@ -107,6 +108,7 @@ SCALARS = (
     *("weight_1", "weight_2", "mode_1", "mode_2", "mode_variance_1", "mode_variance_2", "point_1", "point_2"),
     *("cov_11", "cov_12", "cov_22", "x_t_1", "x_t_2", "score_slope"),
     *energy.SCALARS,
+    *scores.SCALARS,
 )
 APART = without(ONE_STEP, "near-levels")
 LEARNED = without(ONE_STEP, "near-levels", "linear-T1000-t1000-s999")
@@ -383,7 +385,64 @@ ENERGY = (
     ),
 )
 
+SCORE_MATCHING = (
+    File(
+        "score_matching",
+        "losses",
+        "explicit, sliced and denoising losses at a point",
+        over(
+            *each(
+                [f"score_matching.{name}_plane" for name in ("explicit", "sliced", "sliced_reduced")],
+                scores.ENERGIES,
+            ),
+            at("score_matching.eps_loss", ONE_STEP, score_hat=Fraction(-7, 8)),
+        ),
+    ),
+    File(
+        "score_matching",
+        "gaussian",
+        "Fisher divergences, losses and their constant on Gaussian data",
+        lambda coverage: chain(
+            over(*each(("score_matching.fisher_divergence",), NORMALS))(coverage),
+            matrix_cases(scores.GAUSSIAN_IDS, (scores.PLANE, scores.NARROW), coverage),
+        ),
+    ),
+    File(
+        "score_matching",
+        "mixtures",
+        "the score of a mixture, and how it changes with the weight",
+        over(
+            *each(
+                [f"score_matching.{name}" for name in ("mixture_score", "weight_sensitivity")],
+                scores.MIXTURES,
+            )
+        ),
+    ),
+)
+SMLD = (
+    File(
+        "smld",
+        "levels",
+        "the ladder, its steps in both conventions, its loss and the last denoising",
+        over(
+            *each(("smld.ladder",), scores.RUNGS),
+            *each([f"smld.{name}" for name in scores.OF_A_STEP], scores.STEPS),
+            at("smld.ddpm_loss", ONE_STEP[:3]),
+        ),
+    ),
+    File(
+        "smld",
+        "chain",
+        "mean and variance of annealed Langevin sampling on Gaussian data, by level and as a whole",
+        over(
+            *each(("smld.level_mean", "smld.level_variance"), scores.LEVELS),
+            *each(("smld.chain_mean", "smld.chain_variance"), scores.CHAINS),
+        ),
+    ),
+)
+
 FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
     *ENERGY,
+    *(*SCORE_MATCHING, *SMLD),
 )
