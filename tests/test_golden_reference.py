@@ -13,7 +13,7 @@ from golden_guidance import GUIDANCE
 from golden_scores import SCORES
 from torch import Tensor
 
-from refdiff import data, ddim, ddpm, energy, gaussian, golden, langevin, parameterization
+from refdiff import data, ddim, ddpm, energy, gaussian, golden, langevin, parameterization, vlb
 from refdiff.golden import Case, Output
 from refdiff.schedule import SCHEDULES, Schedule, beta_between, from_alpha_bar, from_beta, zero_terminal_snr
 
@@ -372,6 +372,67 @@ ENERGY: dict[str, Callable[[Asked], Tensor]] = {
     "nce_loss": nce_loss,
 }
 
+
+def bin_of(q: Asked) -> tuple[Tensor, Tensor, Tensor, int]:
+    """The centre of a bin, mean and log scale of its law, and the number of bins."""
+    x, mean, scale = (q.exact(name).reshape(1, 1) for name in ("x_0", "mu_hat", "sigma_t"))
+    bins = round(2 / number(q.case.input["bin_width"])) + 1
+    return x.to(q.dtype), mean.to(q.dtype), scale.log().to(q.dtype), bins
+
+
+def in_bin(q: Asked) -> Tensor:
+    return vlb.discretized_gaussian_log_likelihood(*bin_of(q))
+
+
+def exact_chain(q: Asked, first: bool = False) -> vlb.Bound:
+    alone = first and "schedule" not in q.case.input
+    schedule = from_alpha_bar([number(q.case.input["abar_t"])]) if alone else q.schedule
+    return vlb.gaussian_terms(schedule, q.x_0, q.data_mean, q.data_variance)
+
+
+def weight_by_eta(form: str, eta: float | None = None) -> Callable[[Asked], Tensor]:
+    def ask(q: Asked) -> Tensor:
+        sigma = ddim.sigma(q.schedule, q.t, q.s, q.eta if eta is None else eta)
+        return vlb.ddim_weight(q.schedule, q.t, sigma, q.s, form).to(q.dtype)  # type: ignore[arg-type]
+
+    return ask
+
+
+def over_least_weight(q: Asked) -> Tensor:
+    return ddpm.loss_weight(q.schedule, q.t, "eps", "beta").to(q.dtype) / weight_by_eta("eps", 1.0)(q)
+
+
+def variance_for_weight(q: Asked) -> Tensor:
+    return vlb.ddim_sigma(q.schedule, q.t, given(q, "loss_weight"), q.s).to(q.dtype) ** 2
+
+
+def step_term(target: str, form: str) -> Callable[[Asked], Tensor]:
+    return lambda q: vlb.step_term(
+        q.schedule, getattr(q, target), getattr(q, f"{target}_hat"), q.t, form, q.kind  # type: ignore[arg-type]
+    )
+
+
+VLB: dict[str, Callable[[Asked], Tensor]] = {
+    **dict.fromkeys(("decoder_interior", "decoder_first", "decoder_last"), in_bin),
+    "decoder_density": lambda q: vlb.density_log_likelihood(*bin_of(q), order=6),
+    "bits_per_dim": lambda q: vlb.density_bits_per_dim(q.nats, given(q, "bin_width")),
+    "prior_term": lambda q: vlb.prior_term(q.schedule, q.x_0),
+    "term_mu": step_term("mu", "mu"),
+    "term_x_0": step_term("x_0", "x_0"),
+    "term_learned": lambda q: vlb.step_term(q.schedule, q.eps, q.eps_hat, q.t, "eps", "learned", q.fraction),
+    "gaussian_prior_term": lambda q: exact_chain(q).prior,
+    "gaussian_step_term": lambda q: exact_chain(q).steps[:, q.t - 2],
+    "gaussian_decoder_term": lambda q: exact_chain(q, first=True).decoder,
+    "ddim_weight_x_0": weight_by_eta("x_0"),
+    "ddim_weight_eps": weight_by_eta("eps"),
+    "ddim_least_weight": weight_by_eta("eps", 1.0),
+    "ddim_fixed_large": over_least_weight,
+    "ddim_sigma_for_weight": variance_for_weight,
+    "ddim_direct_term": lambda q: vlb.ddim_direct_term(
+        q.schedule, q.eps, q.eps_hat, q.t, ddpm.variance(q.schedule, q.t, None, q.kind).sqrt()
+    ),
+}
+
 PREDICTIONS = ("eps", "x_0", "v", "score", "mu")
 MOMENTS = ("mean", "variance")
 REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
@@ -426,6 +487,7 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **{f"energy.{name}": ask for name, ask in ENERGY.items()},
     **SCORES,
     **{f"guidance.{name}": ask for name, ask in GUIDANCE.items()},
+    **{f"vlb.{name}": ask for name, ask in VLB.items()},
 }
 for _name in (
     "kl",

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, TypeAlias
 
-from derivations.golden import energy, scores
+from derivations.golden import energy, scores, vlb
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -109,6 +109,7 @@ SCALARS = (
     *("cov_11", "cov_12", "cov_22", "x_t_1", "x_t_2", "score_slope"),
     *energy.SCALARS,
     *scores.SCALARS,
+    *vlb.SCALARS,
 )
 APART = without(ONE_STEP, "near-levels")
 LEARNED = without(ONE_STEP, "near-levels", "linear-T1000-t1000-s999")
@@ -385,6 +386,50 @@ ENERGY = (
     ),
 )
 
+VLB = (
+    File("vlb", "decoder", "log-probabilities of bins, far into the tails", vlb.bins),
+    File(
+        "vlb",
+        "units",
+        "bits per dimension, and bins through the density",
+        over(*each(("vlb.bits_per_dim",), vlb.UNITS), *each(("vlb.decoder_density",), vlb.SMOOTH)),
+    ),
+    File(
+        "vlb",
+        "terms",
+        "the terms of the bound, through mean, data and noise, and with a learned variance",
+        over(
+            at("vlb.prior_term", vlb.LAST),
+            *(vlb.with_variance("vlb.term_mu", vlb.STEADY, kind) for kind in KINDS),
+            *(vlb.with_variance("vlb.term_x_0", INNER, kind) for kind in KINDS),
+            at("vlb.term_learned", vlb.STEADY, "-f1_4", fraction=Fraction(1, 4)),
+            at("vlb.term_learned", vlb.STEADY, "-f3_4", fraction=Fraction(3, 4)),
+        ),
+    ),
+    File(
+        "vlb",
+        "gaussian",
+        "the terms of the exact reverse chain on Gaussian data",
+        over(
+            at("vlb.gaussian_prior_term", vlb.LAST),
+            at("vlb.gaussian_step_term", INNER),
+            at("vlb.gaussian_decoder_term", vlb.FIRST),
+        ),
+    ),
+    File(
+        "vlb",
+        "ddim",
+        "weights and terms of DDIM's objective",
+        over(
+            *(vlb.by_eta(id, eta) for id in vlb.DDIM_WEIGHTS for eta in ("1/5", "1/2")),
+            at("vlb.ddim_least_weight", SKIPS),
+            at("vlb.ddim_fixed_large", INNER),
+            at("vlb.ddim_sigma_for_weight", vlb.LIGHT, loss_weight=Fraction(5, 4)),
+            vlb.with_variance("vlb.ddim_direct_term", INNER, "beta"),
+        ),
+    ),
+)
+
 SCORE_MATCHING = (
     File(
         "score_matching",
@@ -445,4 +490,5 @@ FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
     *ENERGY,
     *(*SCORE_MATCHING, *SMLD),
+    *VLB,
 )
