@@ -245,25 +245,30 @@ def chain_moments(
     away = axes.mT @ (start_mean - mean).double()
     left = axes.mT @ start_cov.double() @ axes
     for sigma, alpha in zip(sigmas.double(), alphas, strict=True):
-        rho = 1 - alpha / (2 * (spread + sigma**2))
-        away, left = _after_level(rho, alpha, steps, away, left)
+        lost = alpha / (2 * (spread + sigma**2))
+        kept, total = _power(lost, steps), _geometric_sum(lost, steps)
+        away, left = kept * away, kept[:, None] * left * kept + torch.diag(alpha * total)
     if denoise:
         slope = spread / (spread + sigmas[-1].double() ** 2)
         away, left = slope * away, slope[:, None] * left * slope
     return mean + (axes @ away).to(mean.dtype), (axes @ left @ axes.mT).to(cov.dtype)
 
 
-def _after_level(
-    rho: Tensor, alpha: Tensor, steps: int, away: Tensor, left: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The steps of one level, along the axes of the data, which do not mix."""
-    kept = rho**steps
-    added = torch.diag(alpha * _geometric_sum(rho**2, steps))
-    return kept * away, kept[:, None] * left * kept + added
+def _power(lost: Tensor, steps: int) -> Tensor:
+    """ρ^T for ρ = 1 − lost, which is exact from ½ to 2 and is not formed below."""
+    logarithm = torch.log1p(-torch.where(lost < 0.5, lost, 0.0))
+    return torch.where(lost < 0.5, (steps * logarithm).exp(), (1 - lost) ** steps)
 
 
-def _geometric_sum(q: Tensor, count: int) -> Tensor:
-    """1 + q + … + q^(count−1) for q ≥ 0 by doubling: positive terms, whatever q, and no difference."""
+def _geometric_sum(lost: Tensor, steps: int) -> Tensor:
+    """1 + ρ² + … + ρ^2(T−1) for ρ = 1 − lost, with 1 − ρ² as lost·(2 − lost) where ρ is near 1."""
+    logarithm = torch.log1p(-torch.where(lost < 0.5, lost, 0.0))
+    near_one = -torch.expm1(2 * steps * logarithm) / (lost * (2 - torch.where(lost < 0.5, lost, 0.0)))
+    return torch.where(lost < 0.5, near_one, _by_doubling((1 - lost) ** 2, steps))
+
+
+def _by_doubling(q: Tensor, count: int) -> Tensor:
+    """1 + q + … + q^(count−1) for q ≥ 0: positive terms, whatever q, and no difference."""
     total, weight = torch.zeros_like(q), torch.ones_like(q)
     chunk, power = torch.ones_like(q), q
     while count:

@@ -247,8 +247,7 @@ def tiny_steps_error(moments: Callable[..., tuple[Tensor, Tensor]]) -> float:
             alpha, w = 4 * mpmath.mpf(epsilon) * sigma**2, mpmath.mpf(0.25) + sigma**2
             rho = 1 - alpha / (2 * w)
             exact = rho ** (2 * steps) * exact + alpha * (1 - rho ** (2 * steps)) / (1 - rho**2)
-    # ρ² is rounded once, and the sum of a thousand powers multiplies that by a thousand at most
-    return misfit(cov, float(exact), float(exact), steps + 16)
+    return misfit(cov, float(exact), float(exact), 32)
 
 
 def by_differences(
