@@ -46,7 +46,7 @@ class Points:
     def describe(self, index: int) -> dict[str, Any]:
         """One point as plain data."""
         point: dict[str, Any] = {"t": int(self.t[index]), "s": int(self.s[index])}
-        if not any(point.values()) and self.scalars:
+        if self.t[index] == self.s[index]:
             # a step that has no level
             point = {}
         return point | {name: float(value[index]) for name, value in self.scalars.items()}
@@ -84,14 +84,14 @@ def consecutive(T: int, count: int = 48) -> Points:
 
 def timeless() -> Points:
     """Points of a step that has no level: the same one several times, so that batches differ in size."""
-    return Points(np.zeros(3, np.int64), np.zeros(3, np.int64), {})
+    return Points(np.ones(3, np.int64), np.ones(3, np.int64), {})
 
 
 def stretched(names: Sequence[str], count: int = 48) -> Points:
     """Scalars that grow slowly together, on which rounding looks random and a formula does not."""
     grow = np.arange(count)
     scalars = {name: GRIDS[name][0] * (1.01 + 0.01 * i) ** grow for i, name in enumerate(names)}
-    return Points(np.zeros(count, np.int64), np.zeros(count, np.int64), scalars)
+    return Points(np.ones(count, np.int64), np.ones(count, np.int64), scalars)
 
 
 def crossed(points: Points, name: str, values: Sequence[float]) -> Points:

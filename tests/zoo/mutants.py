@@ -1,10 +1,14 @@
 """All mutants: known mistakes first, then further ones of the same families."""
 
+from tests.zoo import chapters_known, own_chains, own_guidance, own_likelihoods, own_losses
 from tests.zoo.base import Mutant
+from tests.zoo.chapters_own import MORE_CHAPTERS
 from tests.zoo.known import KNOWN
 from tests.zoo.more import MORE
 from tests.zoo.not_expressible import NOT_EXPRESSIBLE
 
-MUTANTS: list[Mutant] = [*KNOWN, *MORE]
+# importing these modules registers their mutants
+REGISTERED = (chapters_known, own_chains, own_guidance, own_likelihoods, own_losses)
+MUTANTS: list[Mutant] = [*KNOWN, *MORE, *MORE_CHAPTERS]
 
 __all__ = ["MUTANTS", "NOT_EXPRESSIBLE", "Mutant"]

@@ -10,11 +10,8 @@ _SDE = "the drift or score of a continuous SDE: no port has one"
 _HIGHER = "a solver of higher order or with memory: the ports hold one-step updates"
 _CHURN = "a sampler in sigma with churn or restarts: its list of levels is not a schedule's"
 _INPAINT = "a known region or a reference image inside the loop: sample() takes a model and x_T only"
-_MCMC = "an unadjusted Langevin chain on an energy: no port has one"
-_CFG = "two model outputs in one step (with and without condition): guided_mean takes one and a gradient"
 _TRAINER = "the training loop around the loss (batches, optimiser, options): loss() is one term per sample"
 _NET = "inside the network or its time embedding: the model is the caller's"
-_DATA = "the scaling of data before the first port: x_0 is the caller's"
 
 NOT_EXPRESSIBLE = {
     "SCH-11": _FLOW,
@@ -29,11 +26,7 @@ NOT_EXPRESSIBLE = {
     "IDX-21": _HIGHER,
     "IDX-27": _SDE,
     "VAR-12": "the model is wrong, not the sampler: the model is the caller's",
-    "SQR-09": _MCMC,
-    "SQR-11": _MCMC,
     "SGN-06": _FLOW,
-    "SGN-08": _CFG,
-    "SGN-10": "a contrastive loss between energies: loss() is the denoising loss",
     "SGN-12": _FLOW,
     "PAR-03": _HIGHER,
     "PAR-10": _HIGHER,
@@ -53,28 +46,17 @@ NOT_EXPRESSIBLE = {
     "DSC-18": _SDE,
     "DSC-20": _INPAINT,
     "LWT-03": _TRAINER,
-    "LWT-06": "a table of weights of its own: the ports ask for the loss and for the KL term",
-    "LWT-08": "a weight clipped by SNR: no convention of the dialect declares one",
-    "LWT-10": "a weight with sigma_data: no convention of the dialect declares one",
-    "LWT-12": _TRAINER,
     "LWT-15": _FLOW,
     "LWT-17": _FLOW,
-    "GUI-01": "where the gradient is taken: guided_mean is given the gradient, not the classifier",
-    "GUI-03": _CFG,
-    "GUI-09": "a measurement operator: guided_mean is given a gradient",
-    "GUI-11": _TRAINER,
+    "GUI-11": "statistics of a data set: normalize_data is given the scale that the dialect declares",
     "LIK-03": "an ODE's log-determinant: no port has one",
-    "LIK-07": "the reconstruction term at t = 1: vlb_term is the KL term",
     "LIK-09": "composition of several observations: no port has one",
     "LIK-11": "a log-probability of a step: no port has one",
     "TEM-01": _NET,
     "TEM-03": _NET,
     "TEM-05": _NET,
     "TEM-07": _NET,
-    "SCL-01": _DATA,
-    "SCL-03": _DATA,
     "SCL-05": _NET,
-    "SCL-09": _DATA,
     "STA-03": "a coupling of noise and data across the batch: loss() is given the noise",
     "STA-05": _NET,
     "STA-07": "options of a program around the sampler: no port has them",

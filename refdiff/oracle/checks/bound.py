@@ -75,13 +75,14 @@ def _bound(session: Session) -> tuple[Question, Errs, dict[str, Array]]:
     model = Errs(session, x0, levels, np.full(B, SHARE))
     n = unit(dialect, D)
     want = sum(parts.values()) / n
-    size = sum(np.abs(part) for part in parts.values()) / n
-    # the perfect model's eps is a difference of states: what it loses at small t
-    blur = 1 + 1 / float(np.exp(session.declared.log_abar[-1])) ** 0.5
+    # an error of beta and of 1 - alpha_bar, which are small where the weight is large
+    at = symbols(session, np.maximum(levels, 1))
+    blur = 1 + 1 / at["beta_t"] + 1 / (1 - at["abar_t"])
+    size = (sum(np.abs(part) for part in parts.values()) + parts["means"] * blur) / n
     question_ = Question(
         {"model": model, "x0": x0, "noises": noises},
         np.asarray(want),
-        np.asarray(size) * blur,
+        np.asarray(size),
         "likelihood",
         lambda: _bound_guesses(session, parts, D),
         tables=True,

@@ -199,10 +199,10 @@ def _read(session: Session, port: str) -> Read:
     level = [steps.t for steps in found]
     scalars = [way.scalars(t) for way, t in zip(ways(session, port), level, strict=True)]
     joined = {name: np.concatenate([one[name] for one in scalars]) for name in scalars[0]}
-    zeros = np.zeros(sum(map(len, level)), np.int64)
-    points = Points(zeros, zeros, joined)
+    same = np.ones(sum(map(len, level)), np.int64)
+    points = Points(same, same, joined)
     want = expected(formulas.PORTS[STEP_OF[port]], session.dialect, session.declared, points)
-    sigma = joined.get("sigma", np.zeros(len(zeros)))
+    sigma = joined.get("sigma", np.zeros(len(same)))
     got = np.concatenate([steps.values for steps in found], 1)
     # the sign of a noise does not change a law
     got = np.concatenate([got[:2], np.abs(got[2:])])
@@ -210,7 +210,7 @@ def _read(session: Session, port: str) -> Read:
     want = _denoised(session, port, want, sigma, counts)
     blur = np.concatenate([steps.blur for steps in found], 1)
     want = Expected(want.states, want.values, want.local + blur, want.grown, want.tables)
-    decided = compare(got, want, np.ones(len(zeros), bool), session.dialect, None)
+    decided = compare(got, want, np.ones(len(same), bool), session.dialect, None)
     return Read(found, points, got, want, decided, sigma, counts)
 
 
@@ -234,6 +234,9 @@ def affine(session: Session, port: str) -> Finding:
         limit = AFFINE[session.dialect.dtype]
         if not (steps.residual <= limit).all():
             index = int(np.argmax(steps.residual))
+            if 0 < ran.run.draws.count < len(ran.run.visits) - 1:
+                words = f"{ran.run.draws.count} noises for {len(ran.run.visits)} steps: a noise is used again"
+                return fail("state-broadcast", words, also=("variance",))
             fields: dict[str, Any] = {"error": float(steps.residual[index]), "tolerance": limit}
             words = (
                 f"step {index + 1} of {len(steps.t)} is no combination of its state, one score and its noise"

@@ -163,7 +163,8 @@ def decide(session: Session, port: str, found: Answer) -> Finding:
     if (error <= native).all():
         return Finding(True, precision=session.dialect.dtype, **fields)
     if (error <= coarse).all():
-        return _rounded(session, found, fields)
+        known = guessed(found, judged, native, unit)
+        return _rounded(session, found, fields) if known is None else Finding(False, "", known, **fields)
     return Finding(False, "", explained(found, judged, coarse), **fields)
 
 
@@ -185,13 +186,20 @@ def explained(found: Answer, judged: Array, coarse: Array) -> Diagnosis:
     if not finite[judged].all():
         lost = int((judged & ~finite).sum())
         return Diagnosis(asked.family, f"{lost} of {int(judged.sum())} answers are not finite")
-    for diagnosis, guess in asked.guesses():
+    known = guessed(found, judged, coarse, UNIT["float32"])
+    if known is not None:
+        return known
+    return _shaped(asked.family, got[judged], asked.want[judged])
+
+
+def guessed(found: Answer, judged: Array, slack: Array, unit: float) -> Diagnosis | None:
+    """The first guess that fits to the roundings of a unit."""
+    for diagnosis, guess in found.question.guesses():
         with np.errstate(all="ignore"):
-            slack = coarse + ROUNDINGS * UNIT["float32"] * np.abs(guess)
-            fits = np.abs(got - guess) <= slack
+            fits = np.abs(found.got - guess) <= slack + ROUNDINGS * unit * np.abs(guess)
         if bool((fits | ~judged).all()):
             return diagnosis
-    return _shaped(asked.family, got[judged], asked.want[judged])
+    return None
 
 
 def _shaped(family: str, got: Array, want: Array) -> Diagnosis:
