@@ -82,6 +82,7 @@ def energy_and_score(energy: Energy, x: Tensor, temperature: float = 1.0) -> tup
     Reference: formula ``energy.score``.
     """
     positive("temperature", temperature)
+    _check.floating("x", x)
 
     def total(y: Tensor) -> tuple[Tensor, Tensor]:
         each = values(energy, y)
