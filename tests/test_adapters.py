@@ -68,6 +68,13 @@ WRONG = [
     ("DDIMScheduler", {"steps_offset": 1}, "index", "of a table that ends at T"),
     # without signal at T, eps says nothing about data
     ("DDPMScheduler", {"rescale_betas_zero_snr": True}, "parameterization", "alpha_bar_T"),
+    # with eta = 1 nothing is left under the root of the direction, and its rounding may be negative
+    (
+        "DDIMScheduler",
+        {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"},
+        "precision",
+        "a rounding below 0",
+    ),
     # the curve returns the scale where its square is wanted
     ("DDPMScheduler", {"beta_schedule": "laplace"}, "sqrt", "square root of alpha_bar"),
 ]

@@ -347,20 +347,25 @@ def zero_snr(session: Session, name: str) -> Finding:
     """At a level without signal, eps tells nothing about data: the call is refused, or at least finite."""
     if np.isfinite(session.declared.log_abar[-1]):
         raise NotApplicable("the schedule keeps some signal at T")
-    if session.dialect.parameterization != "eps" and name != "predict_x0":
-        raise NotApplicable("the model predicts something else")
     port = formulas.PORTS[name]
-    points = session.with_scalars(name, Points(np.array([session.T]), np.array([session.T - 1]), {}))
-    found = probe(session.caller, port, points.pick(slice(0, 1)))
-    if found.errors:
-        return Finding(True, f"refused: {found.errors[0]}")
-    if np.isfinite(found.values).all():
-        return Finding(True, "finite")
-    return fail(
-        "parameterization",
-        "eps-prediction divides by sqrt(alpha_bar_T) = 0 and answers with inf or NaN",
-        worst=points.describe(0),
-    )
+    # the ends of the first of n steps: a difference that may be rounded below 0 is so at about half of them
+    strides = [session.T // n for n in range(1, 25) if n <= session.T] if port.two_levels else []
+    ends = np.unique(session.T - np.array([1, *strides]))
+    points = session.with_scalars(name, Points(np.full(len(ends), session.T), ends, {}))
+    found = probe(session.caller, port, points)
+    points = found.points
+    wrong = ~np.isfinite(found.values).all(0) & found.answered
+    if not wrong.any():
+        refused = f"refused: {next(iter(found.errors.values()))}" if found.errors else "finite"
+        return Finding(True, refused)
+    index = int(np.flatnonzero(wrong)[0])
+    if session.dialect.parameterization == "eps" or name == "predict_x0":
+        words = "eps-prediction divides by sqrt(alpha_bar_T) = 0 and answers with inf or NaN"
+        return fail("parameterization", words, worst=points.describe(index))
+    words = "a step from the level without signal answers inf or NaN, where the formula is finite"
+    if {"eta"} <= set(points.scalars) and not wrong[points.scalars["eta"] < 1].any():
+        words += ": with eta = 1 the root of 1 - alpha_bar_s - sigma^2 = 0 is taken of a rounding below 0"
+    return fail("precision", words, worst=points.describe(index), also=("variance", "parameterization"))
 
 
 def dtype_ladder(session: Session, name: str) -> Finding:
