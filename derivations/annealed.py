@@ -94,7 +94,7 @@ LEVEL_VARIANCE = STATIONARY + (start_variance - STATIONARY) * RHO ** (2 * steps)
 )  # fmt: skip
 def _level_variance(claim: sp.Expr) -> Iterator[Step]:
     """A step takes the variance v to ρ²v + α; by induction over the steps the distance to the fixed point is
-    multiplied by ρ^2T."""
+    multiplied by ρ^(2T)."""
     known, state = sp.Symbol("v", nonnegative=True), sp.Symbol("x", real=True)
     step = RHO * state + sp.sqrt(step_size) * z
     after = RHO**2 * known + step_size
@@ -224,7 +224,7 @@ CHAIN_VARIANCE = VARIANCE_KEPT * (start_variance + ADDED)
     ),
 )  # fmt: skip
 def _chain_variance(claim: sp.Expr) -> Iterator[Step]:
-    """Induction over the levels: v → v_∞ + ρ^2T (v − v_∞) with ρ and v_∞ of the next level. What a level
+    """Induction over the levels: v → v_∞ + ρ^(2T)·(v − v_∞) with ρ and v_∞ of the next level. What a level
     adds is divided by the product up to it and multiplied by the whole product, which leaves the factors of
     the levels after it."""
     yield Identity("one level", at_level(LEVEL_VARIANCE), SETTLED + (start_variance - SETTLED) * LEFT)
