@@ -356,8 +356,8 @@ def signs(form: sp.Expr, *directions: sp.Symbol) -> sp.Expr:
 def _sliced(claim: sp.Expr) -> Iterator[Step]:
     """½(v·s)² + vᵀJv is the form vᵀMv with M = ½ssᵀ + J. One more coordinate w adds w·R, where R is linear
     in the other coordinates, and w²·M_dd. Since w has mean 0 and variance 1 and is independent of the
-    others, the mean grows by M_dd: for a standard normal w by its moments, for w of 1 or −1 by enumeration. Any
-    law with E[vvᵀ] = I gives the same mean, as the form is linear in vvᵀ."""
+    others, the mean grows by M_dd: for a standard normal w by its moments, for w of 1 or −1 by enumeration.
+    Any law with E[vvᵀ] = I gives the same mean, as the form is linear in vvᵀ."""
     w, form, cross = sp.symbols("w Q R", real=True)
     known = sp.Symbol("mean", real=True)
     entry = s(dim + 1) ** 2 / 2 + J(dim + 1, dim + 1)
