@@ -309,7 +309,7 @@ def gaussian_terms(schedule: Schedule, x_0: Tensor, mean: Tensor, variance: Tens
     """
     _check_moments(x_0, mean, variance)
     c, square = variance.double(), ((x_0 - mean) ** 2).double()
-    power, noise = schedule.alpha_bar.tolist(), schedule.one_minus_alpha_bar.tolist()
+    power, noise = schedule.alpha_bar, schedule.one_minus_alpha_bar
     total = [a * c + n for a, n in zip(power, noise, strict=True)]
     prior = _expm1_minus(_log_ratio(power[-1] * c / total[-1], noise[-1] / total[-1]))
     terms = [(prior + power[-1] * square / total[-1]) / 2]
