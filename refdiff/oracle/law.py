@@ -28,6 +28,8 @@ COV = torch.tensor([[0.30, 0.08], [0.08, 0.20]], dtype=torch.float64)
 D = 2
 ROWS = 12
 BANK = 256
+# by whether a run is in single precision
+NOISELESS = (1e-9, 1e-5)
 LEARNED = {"learned_range": -0.5, "learned": -3.0}
 
 
@@ -309,7 +311,7 @@ def steps(found: Run) -> Steps:
         which = np.flatnonzero(counts == count)
         targets = torch.stack([problems[i][0] for i in which]).flatten(1)
         columns = torch.stack([torch.stack(problems[i][1], -1) for i in which]).flatten(1, -2)
-        table[which] = _regress(targets.numpy(), columns.numpy())
+        table[which] = _regress(targets.numpy(), columns.numpy(), NOISELESS[found.dtype == "float32"])
     first_state = states[0]
     factor = float((first_state * found.x_T).sum() / (found.x_T**2).sum())
     rest = float((first_state - factor * found.x_T).abs().max())
@@ -333,8 +335,11 @@ def _problem(found: Run, states: list[Tensor], i: int) -> tuple[Tensor, list[Ten
     return states[i + 1], [visit.x, visit.output, *found.noises[first:last]]
 
 
-def _regress(y: Array, matrix: Array) -> Array:
+def _regress(y: Array, matrix: Array, noiseless: float) -> Array:
     """N linear regressions at once: y (N, m) on the columns of matrix (N, m, k).
+
+    Args:
+        noiseless: the share of a state that is the rounding of a run, and no noise.
 
     Returns:
         (N, 8): coefficients of state, output and noise; residual; number of noises; blurs of the three.
@@ -350,7 +355,7 @@ def _regress(y: Array, matrix: Array) -> Array:
     rest = np.abs(y - _apply(matrix, solution)).max(1)
     scale = np.abs(y).max(1) + _apply(np.abs(matrix), np.abs(solution)).max(1) + 1e-300
     blur = np.linalg.norm(inverse, axis=2) / size * scale[:, None]
-    noises = np.where(np.abs(solution) * size > 1e-9 * scale[:, None], solution, 0.0)[:, 2:]
+    noises = np.where(np.abs(solution) * size > noiseless * scale[:, None], solution, 0.0)[:, 2:]
     count = (noises != 0).sum(1)
     noise = np.where(count == 1, noises.sum(1), np.linalg.norm(noises, axis=1))
     blurs = (blur[:, 0], blur[:, 1], blur[:, 2:].max(1, initial=0.0))

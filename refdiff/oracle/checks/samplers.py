@@ -439,7 +439,11 @@ def fitted_eta(session: Session, found: law.Steps) -> list[float]:
     with np.errstate(all="ignore"):
         ratio = np.abs(found.values[2]) / want
     ratio = ratio[np.isfinite(ratio)]
-    return [] if len(ratio) == 0 else [round(float(np.median(ratio)), 9)]
+    if len(ratio) == 0:
+        return []
+    # the number that the caller gives is short: eta, or its square
+    power = 2 if session.dialect.eta == "eta_squared" else 1
+    return [round(float(np.median(ratio)) ** power, 9) ** (1 / power)]
 
 
 def _compared(
