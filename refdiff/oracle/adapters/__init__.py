@@ -8,18 +8,19 @@ from typing import Any
 
 from refdiff.oracle.target import Target
 
-LIBRARIES = ("diffusers",)
+LIBRARIES = ("diffusers", "torchebm", "azula")
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Target:
     """The target for ``library:Class``, built with constructor options.
 
     Args:
-        name: the library and its class, such as ``diffusers:DDIMScheduler``.
+        name: the library and its class, such as ``diffusers:DDIMScheduler``, ``torchebm:ScoreMatching`` or
+            ``azula:DDPMSampler``.
         options: constructor options; a string is read as bool, int, float, list or none where it is one.
 
     Raises:
-        ValueError: an unknown library, class or option.
+        ValueError: an unknown library, class or option, or a library that is not installed.
     """
     library, colon, cls = name.partition(":")
     if not colon or library not in LIBRARIES:
