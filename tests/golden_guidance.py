@@ -47,8 +47,10 @@ def x_0_slope(q: Any) -> Tensor:
 
 
 def loss_guided_eps(q: Any) -> Tensor:
+    slope: Tensor = q.loss_slope
+
     def loss(x_0: Tensor) -> Tensor:
-        return (q.loss_slope * x_0).sum(1)
+        return (slope * x_0).sum(1)
 
     return guidance.loss_guided_eps(line(q), loss, q.schedule, q.like, q.t, number(q, "guide_scale"))
 

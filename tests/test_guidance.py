@@ -1,0 +1,911 @@
+"""The laws of guidance, each with a broken form that it rejects."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from reference_laws import basis_batch, last, levels, misfit, moments, named, tensors
+from torch import Tensor
+
+from refdiff import ddim, ddpm, gaussian, guidance
+from refdiff.data import GaussianLaw, MixtureLaw
+from refdiff.guidance import Gradient
+from refdiff.guided_gaussian import LinearObservation, LogLinearClassifier, gaussian_reverse
+from refdiff.schedule import Schedule
+
+LINEAR, COSINE = named("linear-1000"), named("cosine-1000")
+SCALES = st.sampled_from([0.3, 1.0, 2.5, 7.5])
+
+
+def double(values: Any) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+PLANE = GaussianLaw(double([0.5, -1.0]), double([[0.6, 0.2], [0.2, 0.3]]))
+LINE = GaussianLaw(double([0.7]), double([[0.4]]))
+OBSERVED_PLANE = LinearObservation(PLANE, double([[1.0, 0.5]]), double([[0.2]]), double([1.3]))
+TILTED = LogLinearClassifier(LINE, double([-1.25]))
+
+
+def observed(variance: float = 0.3) -> LinearObservation:
+    return LinearObservation(LINE, double([[-1.5]]), double([[variance]]), double([0.9]))
+
+
+OBSERVED = observed()
+
+
+# One step: each law returns the error in units of its derived tolerance, so 1 is the limit.
+
+
+def guided_noise_is_conditional_noise(guided_eps: Callable[..., Tensor], schedule: Schedule, t: int) -> float:
+    """On Gaussian data the guided noise is the perfect noise of the observed law, at every level."""
+    x = tensors(1)
+    eps, gradient = PLANE.eps(schedule, x, t), OBSERVED_PLANE.gradient(schedule, x, t)
+    expected = OBSERVED_PLANE.law().eps(schedule, x, t)
+    # each solve with a covariance loses its condition number, at most 20 here, in some 40 operations
+    size = x.abs() + 1 + eps.abs() + gradient.abs() * schedule.sqrt_one_minus_alpha_bar[t]
+    got = guided_eps(eps, gradient, float(schedule.alpha_bar[t]))
+    # 1 - alpha_bar is a difference here, which has lost digits near data
+    lost = 1 / schedule.one_minus_alpha_bar[t]
+    return misfit(got, expected, size * schedule.sqrt_one_minus_alpha_bar[t], 800 + 4 * float(lost))
+
+
+BROKEN_EPS: dict[str, Callable[..., Tensor]] = {
+    "away from the label": lambda e, g, a: guidance.guided_eps(e, -g, a),
+    "variance": lambda e, g, a: e - (1 - a) * g,
+    "root missing": lambda e, g, a: e - g,
+    "signal": lambda e, g, a: e - math.sqrt(a) * g,
+    "scale as one more": lambda e, g, a: guidance.guided_eps(e, g, a, 1 + 1.0),
+    "unguided": lambda e, g, a: e,
+    "gradients of the batch summed": lambda e, g, a: guidance.guided_eps(e, g.sum(0).expand_as(g), a),
+}
+
+
+@given(levels(1, lowest=1))
+def test_guided_noise_is_the_noise_of_the_conditional_law(drawn: tuple[Schedule, tuple[int]]) -> None:
+    schedule, (t,) = drawn
+    assert guided_noise_is_conditional_noise(guidance.guided_eps, schedule, t) <= 1
+
+
+@pytest.mark.parametrize("t", [30, 300, 700])
+@pytest.mark.parametrize("broken", BROKEN_EPS.values(), ids=BROKEN_EPS)
+def test_a_wrong_shift_of_the_noise_is_seen(broken: Callable[..., Tensor], t: int) -> None:
+    assert guided_noise_is_conditional_noise(broken, LINEAR, t) > 1
+
+
+def score_and_noise_agree(guided_score: Callable[..., Tensor], t: int, scale: float) -> float:
+    score, gradient = tensors(2)
+    std = LINEAR.sqrt_one_minus_alpha_bar[t]
+    eps = guidance.guided_eps(-std * score, gradient, LINEAR.alpha_bar[t], scale)
+    size = score.abs() + scale * gradient.abs()
+    return misfit(-eps / std, guided_score(score, gradient, scale), size, 8 + 2 / float(std**2))
+
+
+@given(st.integers(1, 1000), SCALES)
+def test_the_guided_score_is_that_of_the_guided_noise(t: int, scale: float) -> None:
+    assert score_and_noise_agree(guidance.guided_score, t, scale) <= 1
+    mixed = lambda s, g, k: (1 - k) * s + k * g  # noqa: E731
+    assert score_and_noise_agree(mixed, t, scale) > 1
+
+
+def tilted_mean(log_label: Callable[[Tensor], Tensor], mean: float, std: float) -> float:
+    """Mean of a normal law times a classifier, by the trapezoid rule, which is exact here to rounding."""
+    z = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+    weight = (log_label(mean + std * z) - z**2 / 2).exp()
+    return float(mean + std * (weight * z).sum() / weight.sum())
+
+
+def shift_is_exact(shifted: Callable[..., Tensor], std: float, slope: float, scale: float) -> float:
+    mean = 0.4
+    expected = tilted_mean(lambda x: scale * slope * x, mean, std)
+    rows = double([mean]), double([std**2]), double([slope])
+    got = shifted(*rows, scale)
+    # 4001 terms, a dozen roundings each, of which the sum is an average
+    return misfit(got, double([expected]), abs(mean) + std + abs(scale * slope) * std**2, 400)
+
+
+BROKEN_SHIFTS: dict[str, Callable[..., Tensor]] = {
+    "std": lambda m, v, g, s: guidance.classifier_guided_mean(m, v.sqrt(), g, s),
+    "no variance": lambda m, v, g, s: m + s * g,
+    "away from the label": lambda m, v, g, s: guidance.classifier_guided_mean(m, v, -g, s),
+    "scale as one more": lambda m, v, g, s: guidance.classifier_guided_mean(m, v, g, 1 + s),
+    "scale on the mean": lambda m, v, g, s: s * m + v * g,
+}
+
+
+@given(st.floats(0.01, 1.5), st.floats(-2, 2), SCALES)
+def test_the_shift_is_exact_for_a_log_linear_classifier(std: float, slope: float, scale: float) -> None:
+    slope = slope / scale  # a tilt that the grid holds
+    assert shift_is_exact(guidance.classifier_guided_mean, std, slope, scale) <= 1
+
+
+@pytest.mark.parametrize("broken", BROKEN_SHIFTS.values(), ids=BROKEN_SHIFTS)
+def test_a_wrong_shift_of_the_mean_is_seen(broken: Callable[..., Tensor]) -> None:
+    assert shift_is_exact(broken, 0.3, -0.7, 2.5) > 1
+
+
+def log_sigmoid(x: Tensor) -> Tensor:
+    return torch.nn.functional.logsigmoid(1.75 * x - 0.5)
+
+
+def derivatives(f: Callable[[Tensor], Tensor], x: float) -> tuple[float, float, float]:
+    """The first three derivatives of a function of a number."""
+    first = torch.func.grad(f)
+    second = torch.func.grad(first)
+    return tuple(float(d(double(x))) for d in (first, second, torch.func.grad(second)))  # type: ignore[return-value]
+
+
+def test_what_linearising_misses_is_of_fourth_order_in_the_deviation() -> None:
+    mean = 0.4
+    g, slope, bend = derivatives(log_sigmoid, mean)
+    missed = []
+    for std in (0.2, 0.1):
+        exact = tilted_mean(log_sigmoid, mean, std)
+        shifted = guidance.classifier_guided_mean(double([mean]), double([std**2]), double([g]))
+        missed.append((exact - float(shifted)) / std**4)
+    expected = g * slope + bend / 2
+    # the rest is of the next even order, so half the deviation leaves a quarter of it
+    assert abs(missed[1] - expected) < 0.3 * abs(missed[0] - expected) < 0.1 * abs(expected)
+    by_std = [(tilted_mean(log_sigmoid, mean, std) - mean - std * g) / std**4 for std in (0.2, 0.1)]
+    assert abs(by_std[1]) > 4 * abs(by_std[0])
+
+
+# The gradient itself.
+
+
+def each_row_is_alone(gradient: Callable[..., Tensor], t: int) -> float:
+    x = tensors(1)
+    log_probability = lambda x, t: OBSERVED_PLANE.log_likelihood(LINEAR, x, t)  # noqa: E731
+    got = gradient(log_probability, x, t)
+    rows = torch.cat([OBSERVED_PLANE.gradient(LINEAR, row[None], t) for row in x])
+    # the derivative of some forty operations and two solves, each with a condition number below 20
+    return misfit(got, rows, rows.abs() + x.abs() + 1, 800)
+
+
+def mean_over_the_batch(log_probability: Callable[..., Tensor], x: Tensor, t: int) -> Tensor:
+    return guidance.classifier_gradient(lambda x, t: log_probability(x, t) / len(x), x, t)
+
+
+def summed_over_the_batch(log_probability: Callable[..., Tensor], x: Tensor, t: int) -> Tensor:
+    gradient = guidance.classifier_gradient(log_probability, x, t)
+    return gradient.sum(0).expand_as(gradient)
+
+
+@given(st.integers(0, 1000))
+def test_the_gradient_of_each_sample_is_its_own(t: int) -> None:
+    assert each_row_is_alone(guidance.classifier_gradient, t) <= 1
+
+
+@pytest.mark.parametrize("broken", [mean_over_the_batch, summed_over_the_batch])
+def test_a_gradient_of_the_batch_is_seen(broken: Callable[..., Tensor]) -> None:
+    assert each_row_is_alone(broken, 500) > 1
+
+
+GRID = torch.linspace(-9, 9, 1801, dtype=torch.float64)
+"""Twenty points and more in each standard deviation below, so the trapezoid rule is exact to rounding."""
+
+
+@functools.cache
+def log_joint(s: int) -> Tensor:
+    """The log-density of x_s and the observation, from the law of the data and the two kernels alone."""
+    at_data = -((GRID - 0.7) ** 2) / 0.8 - (0.9 + 1.5 * GRID) ** 2 / 0.6
+    signal, noise = LINEAR.sqrt_alpha_bar[s], LINEAR.one_minus_alpha_bar[s]
+    return torch.logsumexp(at_data - (GRID[:, None] - signal * GRID) ** 2 / (2 * noise), 1)
+
+
+def kernel_by_quadrature(t: int, s: int, x_t: float) -> tuple[float, float]:
+    """Mean and variance of x_s given x_t and the observation, from the densities of each step alone."""
+    alpha = LINEAR.alpha_bar[t] / LINEAR.alpha_bar[s]
+    weight = (log_joint(s) - (x_t - alpha.sqrt() * GRID) ** 2 / (2 * (1 - alpha))).softmax(0)
+    mean = (weight * GRID).sum()
+    return float(mean), float((weight * (GRID - mean) ** 2).sum())
+
+
+def kernel_is_exact(kernel: Callable[..., tuple[Tensor, Tensor]], t: int, s: int) -> float:
+    x = double([[0.8], [-1.3]])
+    mean, variance = kernel(x, t, s)
+    expected = [kernel_by_quadrature(t, s, float(row)) for row in x]
+    means, variances = (double([[row[k]] for row in expected]) for k in (0, 1))
+    # the ratio of two float64 levels is rounded once and divided by 1 - alpha; 1801 terms are summed twice
+    lost = 400 + 4 / float(1 - LINEAR.alpha_bar[t] / LINEAR.alpha_bar[s])
+    off = misfit(variance.expand(2, 1), variances, variances, lost)
+    return max(misfit(mean, means, means.abs() + 1, lost), off)
+
+
+def linearised(level_of: Callable[[int, int], int], at_mean: bool = True) -> Callable[..., Any]:
+    """The kernel without the observation, shifted by its variance times a gradient."""
+
+    def kernel(x: Tensor, t: int, s: int) -> tuple[Tensor, Tensor]:
+        mean, variance = gaussian_reverse(LINE, LINEAR, x, t, s)
+        gradient = OBSERVED.gradient(LINEAR, mean if at_mean else x, level_of(t, s))
+        return guidance.classifier_guided_mean(mean, variance.reshape(1), gradient), variance
+
+    return kernel
+
+
+def quadratic(level_of: Callable[[int, int], int], at_mean: bool = True) -> Callable[..., Any]:
+    """The same with the variance that the observation leaves: exact at level s and the mean."""
+
+    def kernel(x: Tensor, t: int, s: int) -> tuple[Tensor, Tensor]:
+        mean, _ = gaussian_reverse(LINE, LINEAR, x, t, s)
+        variance = OBSERVED.kernel(LINEAR, x, t, s)[1]
+        gradient = OBSERVED.gradient(LINEAR, mean if at_mean else x, level_of(t, s))
+        return guidance.classifier_guided_mean(mean, variance.reshape(1), gradient), variance
+
+    return kernel
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "the law's": lambda x, t, s: OBSERVED.kernel(LINEAR, x, t, s),
+    "gradient at the mean": quadratic(lambda t, s: s),
+}
+BROKEN_KERNELS: dict[str, Callable[..., Any]] = {
+    "unguided": lambda x, t, s: gaussian_reverse(LINE, LINEAR, x, t, s),
+    "linear": linearised(lambda t, s: s),
+    "level above": quadratic(lambda t, s: t),
+    "level above, at x_t": quadratic(lambda t, s: t, at_mean=False),
+    "clean classifier": quadratic(lambda t, s: 0),
+}
+
+
+@pytest.mark.parametrize("pair", [(120, 100), (500, 499), (500, 300), (1000, 700)])
+@pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+def test_the_conditional_kernel_is_bayes_rule_by_quadrature(
+    kernel: Callable[..., Any], pair: tuple[int, int]
+) -> None:
+    assert kernel_is_exact(kernel, *pair) <= 1
+
+
+@pytest.mark.parametrize("kernel", BROKEN_KERNELS.values(), ids=BROKEN_KERNELS)
+def test_another_conditional_kernel_is_seen(kernel: Callable[..., Any]) -> None:
+    assert kernel_is_exact(kernel, 500, 300) > 1
+
+
+def test_the_shifted_noise_has_the_exact_conditional_mean_where_the_shifted_mean_has_not() -> None:
+    x, (t, s) = tensors(1, (5, 1)), (500, 499)
+    exact = OBSERVED.kernel(LINEAR, x, t, s)[0]
+    eps, gradient = LINE.eps(LINEAR, x, t), OBSERVED.gradient(LINEAR, x, t)
+    by_noise = ddpm.mean_from_eps(LINEAR, x, t, guidance.guided_eps(eps, gradient, LINEAR.alpha_bar[t]))
+    size = x.abs() + 1 + gradient.abs()
+    assert misfit(by_noise, exact, size, 200) <= 1
+    variance = ddpm.variance(LINEAR, t).reshape(1)
+    by_mean = guidance.classifier_guided_mean(ddpm.mean_from_eps(LINEAR, x, t, eps), variance, gradient)
+    assert misfit(by_mean, exact, size, 200) > 1
+
+
+# The guided ancestral step.
+
+
+class Asked:
+    """A gradient that notes where it was asked."""
+
+    def __init__(self, gradient: Gradient) -> None:
+        self.gradient, self.seen = gradient, list[tuple[Tensor, Any]]()
+
+    def __call__(self, x: Tensor, t: Any) -> Tensor:
+        self.seen.append((x, t))
+        return self.gradient(x, t)
+
+
+def bed_gradient(x: Tensor, t: Any) -> Tensor:
+    return OBSERVED_PLANE.gradient(LINEAR, x, t)
+
+
+@pytest.mark.parametrize(("t", "s"), [(1, None), (500, None), (500, 300), (500, 0)])
+@pytest.mark.parametrize("kind", ["beta_tilde", "beta"])
+@pytest.mark.parametrize("point", ["mean", "x_t"])
+def test_the_gradient_is_asked_where_it_is_declared(t: int, s: int | None, kind: Any, point: Any) -> None:
+    x, eps, noise = tensors(3)
+    below = t - 1 if s is None else s
+    asked = Asked(bed_gradient)
+    got = guidance.ddpm_step(LINEAR, x, t, eps, asked, noise, s, 2.5, kind, point=point)
+    mean, variance = ddpm.mean_from_eps(LINEAR, x, t, eps, s), ddpm.variance(LINEAR, t, s, kind)
+    ((where, level),) = asked.seen
+    at, of = (mean, below) if point == "mean" else (x, t)
+    size = mean.abs() + variance.sqrt() * noise.abs() + 2.5 * variance * bed_gradient(at, of).abs()
+    assert level == of
+    assert misfit(where, at, x.abs() + eps.abs(), 8) <= 1
+    expected = mean + 2.5 * variance * bed_gradient(at, of) + variance.sqrt() * noise
+    # the mean by another order of operations; the slope of the gradient times the variance is below 3
+    assert misfit(got, expected, size + x.abs() + eps.abs(), 200) <= 1
+    for wrong in (variance.sqrt(), -variance):
+        other = mean + 2.5 * wrong * bed_gradient(at, of) + variance.sqrt() * noise
+        assert variance == 0 or misfit(got, other, size + x.abs() + eps.abs(), 200) > 1
+
+
+def test_a_step_with_a_gradient_of_zero_is_the_step() -> None:
+    x, eps, noise = tensors(3)
+    nothing = lambda x, t: 0 * x  # noqa: E731
+    got = guidance.ddpm_step(LINEAR, x, 500, eps, nothing, noise)
+    assert torch.equal(got, ddpm.step(LINEAR, x, 500, eps, noise))
+    something = guidance.ddpm_step(LINEAR, x, 500, eps, lambda x, t: x, noise)
+    assert not torch.equal(got, something)
+
+
+# Whole samplers, exactly.
+
+
+def law_of(step: Callable[[Tensor, int, int], tuple[Tensor, Tensor]], start: GaussianLaw, chosen: Any) -> Any:
+    """Mean and variance at the end of a chain of affine Gaussian kernels that starts with a noised law."""
+    x, noises = basis_batch(len(chosen) - 1)
+    for t, s, noise in zip(chosen, chosen[1:], noises, strict=False):
+        mean, variance = step(x, t, s)
+        x = mean + variance.sqrt().reshape(1) * noise
+    signal, noise_power = LINEAR.sqrt_alpha_bar[chosen[0]], LINEAR.one_minus_alpha_bar[chosen[0]]
+    return moments(x, float(signal * start.mean), float(signal**2 * start.cov + noise_power))
+
+
+def reaches(step: Callable[[Tensor, int, int], Any], target: GaussianLaw, chosen: Any) -> float:
+    mean, variance = law_of(step, target, chosen)
+    # some 60 roundings a step; every state is of the size of data or noise
+    got, wanted = double([mean, variance]), torch.cat([target.mean, target.cov[0]])
+    return misfit(got, wanted, 1 + wanted.abs(), 60 * len(chosen))
+
+
+CHOSEN = {"one": (1000, 0), "odd": (1000, 741, 300, 299, 50, 3, 0), "many": tuple(range(1000, -1, -10))}
+
+
+@pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
+def test_a_chain_of_conditional_kernels_samples_the_conditional_law(chosen: tuple[int, ...]) -> None:
+    kernel = KERNELS["gradient at the mean"]
+    assert reaches(lambda x, t, s: OBSERVED.kernel(LINEAR, x, t, s), OBSERVED.law(), chosen) <= 1
+    assert reaches(kernel, OBSERVED.law(), chosen) <= 1
+    assert reaches(linearised(lambda t, s: s), OBSERVED.law(), chosen) > 1
+    assert reaches(quadratic(lambda t, s: t), OBSERVED.law(), chosen) > 1
+
+
+def tilted_kernel(level_of: Callable[[int, int], int], scale: float) -> Callable[..., Any]:
+    def kernel(x: Tensor, t: int, s: int) -> tuple[Tensor, Tensor]:
+        mean, variance = gaussian_reverse(LINE, LINEAR, x, t, s)
+        gradient = TILTED.gradient(LINEAR, mean, level_of(t, s))
+        return guidance.classifier_guided_mean(mean, variance.reshape(1), gradient, scale), variance
+
+    return kernel
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 2.5])
+@pytest.mark.parametrize("chosen", CHOSEN.values(), ids=CHOSEN)
+def test_every_scale_of_a_log_linear_classifier_is_sampled_exactly(
+    chosen: tuple[int, ...], scale: float
+) -> None:
+    assert reaches(tilted_kernel(lambda t, s: s, scale), TILTED.law(scale), chosen) <= 1
+    assert reaches(tilted_kernel(lambda t, s: t, scale), TILTED.law(scale), chosen) > 1
+    assert reaches(tilted_kernel(lambda t, s: s, 1 + scale), TILTED.law(scale), chosen) > 1
+
+
+TOP = 900
+Sampler = Callable[[Gradient, float, Tensor, tuple[int, ...], list[Tensor]], Any]
+
+
+def eps_of_line(x: Tensor, t: Any) -> Tensor:
+    return LINE.eps(COSINE, x, t)
+
+
+def by_ddim(eta: float) -> Sampler:
+    def sample(gradient: Gradient, scale: float, x: Tensor, chosen: Any, noises: Any) -> Any:
+        model = guidance.guided_model(eps_of_line, gradient, COSINE, scale)
+        return ddim.sample(model, COSINE, x, chosen, eta, noises)
+
+    return sample
+
+
+def by_ddpm(point: Any, kind: Any = "beta_tilde") -> Sampler:
+    def sample(gradient: Gradient, scale: float, x: Tensor, chosen: Any, noises: Any) -> Any:
+        return guidance.ddpm_sample(
+            eps_of_line, gradient, COSINE, x, noises, chosen, scale, kind, point
+        )
+
+    return sample
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "ddim, eta 0": by_ddim(0.0),
+    "ddim, eta 0.4": by_ddim(0.4),
+    "ddim, eta 1": by_ddim(1.0),
+    "ddpm, gradient at the mean": by_ddpm("mean"),
+    "ddpm, gradient at x_t": by_ddpm("x_t"),
+    "ddpm, variance beta": by_ddpm("mean", "beta"),
+}
+
+
+def distance(
+    sample: Sampler, steps: int, gradient: Gradient, target: GaussianLaw, scale: float = 1.0
+) -> float:
+    """How far mean and variance of a sampler's output are from those of a law."""
+    chosen = tuple(round(TOP * i / steps) for i in range(steps, -1, -1))
+    x, noises = basis_batch(steps - 1)
+    signal = COSINE.sqrt_alpha_bar[TOP]
+    start = float(signal * target.mean), float(signal**2 * target.cov + COSINE.one_minus_alpha_bar[TOP])
+    mean, variance = moments(last(sample(gradient, scale, x, chosen, noises)), *start)
+    return abs(mean - float(target.mean)) + abs(variance - float(target.cov))
+
+
+def gradient_of(bed: LinearObservation) -> Gradient:
+    return lambda x, t: bed.gradient(COSINE, x, t)
+
+
+def converges(sample: Sampler, gradient: Gradient) -> bool:
+    """Whether four times the steps leave less than half of the error; order one leaves a quarter."""
+    few, many = (distance(sample, n, gradient, OBSERVED.law()) for n in (40, 160))
+    return many < few / 2
+
+
+@pytest.mark.parametrize("sample", SAMPLERS.values(), ids=SAMPLERS)
+def test_guided_samplers_converge_to_the_conditional_law_with_order_one(sample: Sampler) -> None:
+    errors = [distance(sample, n, gradient_of(OBSERVED), OBSERVED.law()) for n in (50, 100, 300)]
+    orders = [math.log(a / b) / math.log(n) for a, b, n in zip(errors, errors[1:], (2, 3), strict=False)]
+    # the next order contributes at most a fifth of the ratio at 50 steps
+    assert all(abs(order - 1) < 0.25 for order in orders), orders
+    assert converges(sample, gradient_of(OBSERVED))
+
+
+def rescaled(factor: Callable[[Any], Any]) -> Gradient:
+    return lambda x, t: factor(t) * OBSERVED.gradient(COSINE, x, t)
+
+
+BROKEN_GRADIENTS: dict[str, Gradient] = {
+    "away from the label": rescaled(lambda t: -1.0),
+    "variance for root": rescaled(lambda t: COSINE.sqrt_one_minus_alpha_bar[t]),
+    "root missing": rescaled(lambda t: 1 / COSINE.sqrt_one_minus_alpha_bar[max(t, 1)]),
+    "scale as one more": rescaled(lambda t: 2.0),
+    "clean classifier": lambda x, t: OBSERVED.gradient(COSINE, x, 0),
+    "unguided": lambda x, t: 0 * x,
+}
+
+
+@pytest.mark.parametrize("name", ["ddim, eta 0", "ddim, eta 1", "ddpm, gradient at the mean"])
+@pytest.mark.parametrize("broken", BROKEN_GRADIENTS.values(), ids=BROKEN_GRADIENTS)
+def test_a_wrong_gradient_ends_elsewhere(broken: Gradient, name: str) -> None:
+    assert not converges(SAMPLERS[name], broken)
+
+
+def test_a_deviation_where_the_variance_belongs_ends_elsewhere() -> None:
+    def by_std(gradient: Gradient, scale: float, x: Tensor, chosen: Any, noises: Any) -> Any:
+        # a scale of 1/sigma makes sigma times g of sigma^2 times g
+        yield chosen[0], x
+        for t, s, noise in zip(chosen, chosen[1:], [*noises, None], strict=False):
+            std = float(ddpm.variance(COSINE, t, s).sqrt())
+            one = 1 / std if std > 0 else 1.0
+            x = guidance.ddpm_step(COSINE, x, t, eps_of_line(x, t), gradient, noise, s, one)
+            yield s, x
+
+    assert not converges(by_std, gradient_of(OBSERVED))
+
+
+def test_a_guided_sampler_is_the_sampler_of_the_conditional_law() -> None:
+    x, *noises = tensors(6, (4, 1))
+    chosen, law = CHOSEN["odd"], OBSERVED.law()
+    for eta in (0.0, 0.4, 1.0):
+        guided = by_ddim(eta)(gradient_of(OBSERVED), 1.0, x, chosen, noises)
+        direct = ddim.sample(lambda x, t: law.eps(COSINE, x, t), COSINE, x, chosen, eta, noises)
+        twice = by_ddim(eta)(gradient_of(OBSERVED), 2.0, x, chosen, noises)
+        size = (x.abs() + 2 + sum(z.abs() for z in noises)) / COSINE.sqrt_alpha_bar[999]
+        for (t, a), (u, b), (_, c) in zip(guided, direct, twice, strict=True):
+            assert t == u
+            # 100 roundings in each of 6 steps, which grow by at most 1/sqrt(alpha_bar) of the first level
+            assert misfit(a, b, size, 600) <= 1
+            assert t == 1000 or misfit(c, b, size, 600) > 1
+
+
+@pytest.mark.parametrize("scale", [0.3, 3.0])
+def test_a_scale_does_not_sample_the_power_of_the_classifier(scale: float) -> None:
+    """The guided kernels are the reverse of nothing diffused, except in the limit of data without noise."""
+    powered = observed(0.3 / scale)
+    sample = SAMPLERS["ddim, eta 1"]
+    twisted = [distance(sample, n, gradient_of(powered), powered.law()) for n in (40, 200)]
+    scaled = [distance(sample, n, gradient_of(OBSERVED), powered.law(), scale) for n in (40, 200)]
+    # five times the steps leave a fifth of an error of first order, and all of one that is no error of steps
+    assert twisted[1] < twisted[0] / 3
+    assert scaled[1] > 0.8 * scaled[0] > 4 * twisted[1]
+
+
+def test_a_scale_is_too_sharp_by_the_proved_ratio() -> None:
+    t, scale = 500, 3.0
+    variance = LINE.posterior_covariance(LINEAR, double([[0.2]]), t)
+    excess = (0.3 + scale * 1.5**2 * variance) / (0.3 + 1.5**2 * variance)
+    guided = scale * OBSERVED.gradient(LINEAR, double([[0.2]]), t)
+    twisted = observed(0.3 / scale).gradient(LINEAR, double([[0.2]]), t)
+    assert misfit(guided, excess.reshape(1, 1) * twisted, guided, 100) <= 1
+    assert misfit(guided, twisted, guided, 100) > 1
+
+
+# Losses of the predicted data.
+
+
+def linear_network(weight: Tensor, bias: Tensor) -> Callable[[Tensor, Any], Tensor]:
+    return lambda x, t: x @ weight.mT + bias
+
+
+def bowl(x_0: Tensor) -> Tensor:
+    return ((x_0 - double([0.3, -0.8])) ** 2 * double([1.5, 0.5])).sum(1) / 2
+
+
+def chain_rule(gradient: Callable[..., Tensor], t: int) -> float:
+    """A network with a Jacobian that is not symmetric, a loss whose derivative is known."""
+    x, weight, bias = tensors(1), tensors(1, (2, 2), seed=1), tensors(1, (2,), seed=2)
+    signal, std = LINEAR.sqrt_alpha_bar[t], LINEAR.sqrt_one_minus_alpha_bar[t]
+    x_0 = (x - std * (x @ weight.mT + bias)) / signal
+    jacobian = (torch.eye(2, dtype=torch.float64) - std * weight) / signal
+    downhill = -(x_0 - double([0.3, -0.8])) * double([1.5, 0.5])
+    size = (x_0.abs() + 1) @ jacobian.abs() * 4 / signal
+    return misfit(gradient(linear_network(weight, bias), x, t), downhill @ jacobian, size, 40)
+
+
+def through_the_network(model: Callable[..., Tensor], x: Tensor, t: int) -> Tensor:
+    return guidance.loss_gradient(model, bowl, LINEAR, x, t)[1]
+
+
+def network_held(model: Callable[..., Tensor], x: Tensor, t: int) -> Tensor:
+    return guidance.loss_gradient(lambda z, t: model(x, t), bowl, LINEAR, x, t)[1]
+
+
+def not_transposed(model: Callable[..., Tensor], x: Tensor, t: int) -> Tensor:
+    std = LINEAR.sqrt_one_minus_alpha_bar[t]
+    jacobian: Tensor = torch.func.jacrev(lambda z: z - std * model(z, t))(x[0])
+    x_0 = (x - std * model(x, t)) / LINEAR.sqrt_alpha_bar[t]
+    downhill = -(x_0 - double([0.3, -0.8])) * double([1.5, 0.5])
+    return downhill @ jacobian.mT / LINEAR.sqrt_alpha_bar[t]
+
+
+@given(st.integers(1, 900))
+def test_the_gradient_of_a_loss_goes_through_the_network(t: int) -> None:
+    assert chain_rule(through_the_network, t) <= 1
+
+
+@pytest.mark.parametrize("broken", [network_held, not_transposed])
+def test_a_network_that_is_held_or_a_jacobian_that_is_not_transposed_is_seen(
+    broken: Callable[..., Tensor],
+) -> None:
+    assert chain_rule(broken, 300) > 1
+
+
+def test_a_loss_guides_downhill_by_the_root_of_the_noise() -> None:
+    x, t = tensors(1), 400
+    model = linear_network(*(tensors(1, shape, seed=1) for shape in ((2, 2), (2,))))
+    eps, gradient = guidance.loss_gradient(model, bowl, LINEAR, x, t)
+    got = guidance.loss_guided_eps(model, bowl, LINEAR, x, t, 2.5)
+    expected = guidance.guided_eps(eps, gradient, LINEAR.alpha_bar[t], 2.5)
+    assert torch.equal(eps, model(x, t))
+    assert misfit(got, expected, eps.abs() + 2.5 * gradient.abs(), 12) <= 1
+    uphill = guidance.guided_eps(eps, -gradient, LINEAR.alpha_bar[t], 2.5)
+    assert misfit(got, uphill, eps.abs() + 2.5 * gradient.abs(), 12) > 1
+
+    def predicted(noise: Tensor) -> Tensor:
+        return bowl((x - LINEAR.sqrt_one_minus_alpha_bar[t] * noise) / LINEAR.sqrt_alpha_bar[t])
+
+    small = guidance.loss_guided_eps(model, bowl, LINEAR, x, t, 1e-6)
+    held = -(small - eps) * torch.func.grad(lambda e: predicted(e).sum())(eps)
+    # the change of the loss to first order, in which the network's own slope may not turn the sign here
+    assert bool((held.sum(1) > 0).all())
+
+
+def test_the_predicted_data_overrate_a_sharp_observation_by_the_proved_ratio() -> None:
+    x, t = tensors(1, (5, 1)), 500
+    loss = lambda x_0: -OBSERVED.log_likelihood(LINEAR, x_0, 0)  # noqa: E731
+    model = lambda x, t: LINE.eps(LINEAR, x, t)  # noqa: E731
+    _, gradient = guidance.loss_gradient(model, loss, LINEAR, x, t)
+    exact = OBSERVED.gradient(LINEAR, x, t)
+    ratio = 1 + 1.5**2 * float(LINE.posterior_covariance(LINEAR, x[:1], t)) / 0.3
+    size = gradient.abs() + (x.abs() + 1) / LINEAR.sqrt_alpha_bar[t] ** 2
+    assert misfit(gradient, ratio * exact, size, 200) <= 1
+    assert misfit(gradient, exact, size, 200) > 1
+
+
+# Without a classifier.
+
+
+def conventions_agree(convert: Callable[..., float], scale: float) -> float:
+    u, c = tensors(2)
+    got = guidance.classifier_free(u, c, scale)
+    other = guidance.classifier_free(u, c, convert(scale, "imagen", "ho"), "ho")
+    by_weights = scale * c + (1 - scale) * u
+    size = (1 + abs(scale)) * (u.abs() + c.abs())
+    return max(misfit(got, other, size, 8), misfit(got, by_weights, size, 8))
+
+
+@given(st.floats(-5, 20))
+def test_both_conventions_make_the_same_prediction(scale: float) -> None:
+    assert conventions_agree(guidance.convert_scale, scale) <= 1
+    assert conventions_agree(lambda scale, source, target: scale, scale) > 1
+    assert conventions_agree(lambda scale, source, target: scale + 1, scale) > 1
+    # a number near 0 loses its digits next to 1, once
+    back = guidance.convert_scale(guidance.convert_scale(scale, "imagen", "ho"), "ho", "imagen")
+    assert abs(back - scale) <= math.ulp(1 + abs(scale))
+
+
+def test_the_ends_of_the_scale() -> None:
+    u, c = tensors(2)
+    assert torch.equal(guidance.classifier_free(u, c, 0.0), u)
+    assert torch.equal(guidance.classifier_free(u, c, -1.0, "ho"), u)
+    assert misfit(guidance.classifier_free(u, c, 1.0), c, u.abs() + c.abs(), 2) <= 1
+    assert misfit(guidance.classifier_free(u, c, 0.0, "ho"), c, u.abs() + c.abs(), 2) <= 1
+    assert misfit(guidance.classifier_free(u, c, 0.0), c, u.abs() + c.abs(), 2) > 1
+
+
+def free_is_guided(implied: Callable[..., Tensor], schedule: Schedule, t: int, scale: float) -> float:
+    u, c = tensors(2)
+    gradient = implied(u, c, schedule.alpha_bar[t])
+    got = guidance.guided_eps(u, gradient, schedule.alpha_bar[t], scale)
+    return misfit(got, guidance.classifier_free(u, c, scale), (1 + scale) * (u.abs() + c.abs()), 12)
+
+
+@given(levels(1, lowest=1), SCALES)
+def test_guidance_without_a_classifier_is_guidance_by_the_implied_one(
+    drawn: tuple[Schedule, tuple[int]], scale: float
+) -> None:
+    schedule, (t,) = drawn
+    assert free_is_guided(guidance.implied_gradient, schedule, t, scale) <= 1
+    backwards = lambda u, c, a: guidance.implied_gradient(c, u, a)  # noqa: E731
+    assert free_is_guided(backwards, schedule, t, scale) > 1
+
+
+@given(st.integers(1, 1000))
+def test_perfect_networks_imply_the_perfect_classifier(t: int) -> None:
+    x = tensors(1)
+    u, c = PLANE.eps(LINEAR, x, t), OBSERVED_PLANE.law().eps(LINEAR, x, t)
+    got, exact = guidance.implied_gradient(u, c, LINEAR.alpha_bar[t]), bed_gradient(x, t)
+    std = float(LINEAR.sqrt_one_minus_alpha_bar[t])
+    # the difference of two predictions is divided by the root of the noise
+    size = exact.abs() + (u.abs() + c.abs() + std * (x.abs() + 1)) / std
+    assert misfit(got, exact, size, 800 + 4 / std**2) <= 1
+    assert misfit(std * got, exact, size, 800 + 4 / std**2) > 1 or std > 0.99
+
+
+MIXTURE = MixtureLaw(double([0.3, 0.7]), double([[-1.0], [0.8]]), double([[[0.2]], [[0.5]]]))
+
+
+def mean_of_conditionals(share: Callable[[Tensor, int], Tensor], t: int) -> float:
+    x = tensors(1, (5, 1))
+    first, second = (GaussianLaw(MIXTURE.means[k], MIXTURE.covs[k]).eps(LINEAR, x, t) for k in (0, 1))
+    weight = share(x, t)
+    mean = weight * first + (1 - weight) * second
+    got = MIXTURE.eps(LINEAR, x, t)
+    return misfit(mean, got, first.abs() + second.abs() + 1, 200)
+
+
+def share_given_x(x: Tensor, t: int) -> Tensor:
+    parts = (GaussianLaw(MIXTURE.means[k], MIXTURE.covs[k]).log_prob(LINEAR, x, t) for k in (0, 1))
+    first, second = (torch.add(log, weight) for log, weight in zip(parts, MIXTURE.weights.log(), strict=True))
+    return (first - second).sigmoid()[:, None]
+
+
+@given(st.integers(1, 1000))
+def test_the_unconditional_noise_is_the_mean_of_the_conditional_ones(t: int) -> None:
+    assert mean_of_conditionals(share_given_x, t) <= 1
+
+
+@pytest.mark.parametrize("weight", [0.3, 0.5])
+def test_labels_are_weighted_as_they_are_given_x_t(weight: float) -> None:
+    assert mean_of_conditionals(lambda x, t: double(weight), 300) > 1
+
+
+# The beds themselves.
+
+
+@given(st.integers(0, 1000))
+def test_a_batch_of_levels_in_the_beds_is_each_level_alone(t: int) -> None:
+    x, chosen = tensors(1), torch.tensor([t, 400, 1000])
+    tilted = LogLinearClassifier(PLANE, double([0.4, -0.3]))
+    for call in (bed_gradient, lambda x, t: tilted.gradient(LINEAR, x, t)):
+        rows = torch.cat([call(x[k : k + 1], int(n)) for k, n in enumerate(chosen)])
+        assert misfit(call(x, chosen), rows, rows.abs() + 1, 16) <= 1
+    mean, cov = OBSERVED_PLANE.kernel(LINEAR, x, chosen.clamp(min=1), chosen.clamp(min=1) // 2)
+    for k, n in enumerate(chosen.clamp(min=1).tolist()):
+        alone, of_alone = OBSERVED_PLANE.kernel(LINEAR, x[k : k + 1], n, n // 2)
+        assert misfit(mean[k], alone[0], 1 + alone[0].abs(), 200) <= 1
+        assert misfit(cov[k], of_alone, of_alone.diagonal().max(), 200) <= 1
+    shifted = OBSERVED_PLANE.kernel(LINEAR, x, chosen.clamp(min=3), chosen.clamp(min=3) // 2 + 1)[0]
+    assert misfit(shifted, mean, 1 + mean.abs(), 200) > 1
+
+
+def test_the_law_given_an_observation_is_conditioning() -> None:
+    law = OBSERVED_PLANE.law()
+    precision = torch.linalg.inv(PLANE.cov) + OBSERVED_PLANE.A.mT @ OBSERVED_PLANE.A / 0.2
+    mean = torch.linalg.solve(
+        precision, torch.linalg.solve(PLANE.cov, PLANE.mean) + OBSERVED_PLANE.A[0] * 1.3 / 0.2
+    )
+    assert misfit(law.cov @ precision, torch.eye(2, dtype=torch.float64), 1.0, 400) <= 1
+    assert misfit(law.mean, mean, mean.abs() + 1, 400) <= 1
+    assert misfit(PLANE.mean, mean, mean.abs() + 1, 400) > 1
+
+
+def test_the_likelihood_at_data_is_that_of_the_observation() -> None:
+    x = tensors(1)
+    got = OBSERVED_PLANE.log_likelihood(LINEAR, x, 0)
+    expected = gaussian.log_density(
+        double([1.3]).expand(3, 1), x @ OBSERVED_PLANE.A.mT, OBSERVED_PLANE.R.expand(3, 1, 1)
+    )
+    assert misfit(got, expected, expected.abs() + 1, 100) <= 1
+    assert misfit(OBSERVED_PLANE.log_likelihood(LINEAR, x, 50), expected, expected.abs() + 1, 100) > 1
+
+
+# Batches, dtypes, devices, graphs, bad input.
+
+
+def one_number(x: Tensor, t: Any = None) -> Tensor:
+    return -(x**2).flatten(1).sum(1)
+
+
+CALLS: dict[str, Callable[..., Tensor]] = {
+    "classifier_gradient": lambda S, t, x, y, z: guidance.classifier_gradient(one_number, x, t),
+    "guided_score": lambda S, t, x, y, z: guidance.guided_score(x, y, 2.5),
+    "guided_eps": lambda S, t, x, y, z: guidance.guided_eps(x, y, 0.25, 2.5),
+    "guided_model": lambda S, t, x, y, z: guidance.guided_model(
+        lambda x, t: y, lambda x, t: 0.1 * x, S, 2.5
+    )(x, t),
+    "classifier_guided_mean": lambda S, t, x, y, z: guidance.classifier_guided_mean(x, y**2, z, 2.5),
+    "ddpm_step": lambda S, t, x, y, z: guidance.ddpm_step(S, x, t, y, lambda x, t: 0.1 * x, z, scale=2.5),
+    "ddpm_step at x_t": lambda S, t, x, y, z: guidance.ddpm_step(
+        S, x, t, y, lambda x, t: 0.1 * x, z, t // 2, 2.5, "beta", point="x_t"
+    ),
+    "loss_gradient": lambda S, t, x, y, z: guidance.loss_gradient(
+        lambda x, t: 0.1 * x, one_number, S, x, t
+    )[1],
+    "loss_guided_eps": lambda S, t, x, y, z: guidance.loss_guided_eps(
+        lambda x, t: 0.1 * x, one_number, S, x, t
+    ),
+    "implied_gradient": lambda S, t, x, y, z: guidance.implied_gradient(x, y, 0.25),
+    "classifier_free": lambda S, t, x, y, z: guidance.classifier_free(x, y, 1.5, "ho"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_batch_of_levels_is_each_level_alone(call: Callable[..., Tensor], device: torch.device) -> None:
+    x, y, z = (v.to(device) for v in tensors(3, (3, 2, 2), torch.float32))
+    t = torch.tensor([2, 300, 700])
+    whole = call(LINEAR, t.to(device), x, y, z)
+    rows = [call(LINEAR, int(n), *(v[i : i + 1] for v in (x, y, z))) for i, n in enumerate(t)]
+    assert whole.dtype == torch.float32
+    assert whole.device.type == device.type
+    # a loss divides twice by the root of alpha_bar
+    size = (x.abs() + y.abs() + z.abs()).cpu() / LINEAR.alpha_bar[t].reshape(3, 1, 1)
+    assert misfit(whole.cpu(), torch.cat(rows).cpu(), size, 8) <= 1
+    assert misfit(whole.cpu().flip(0), torch.cat(rows).cpu(), size, 8) > 1
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_shape_and_dtype_survive_on_meta(call: Callable[..., Tensor], dtype: torch.dtype) -> None:
+    x, y, z = (v.to("meta") for v in tensors(3, (3, 2, 2), dtype))
+    for t in (500, torch.tensor([2, 300, 700]), torch.tensor([2, 300, 700], device="meta")):
+        got = call(LINEAR, t, x, y, z)
+        assert got.is_meta
+        assert (got.dtype, got.shape) == (dtype, x.shape)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_every_function_is_one_graph(call: Callable[..., Tensor]) -> None:
+    x, y, z = tensors(3, (3, 2, 2), torch.float32)
+    t = torch.tensor([2, 300, 700])
+    compiled = torch.compile(call, fullgraph=True, backend="eager")(LINEAR, t, x, y, z)
+    size = (x.abs() + y.abs() + z.abs()) / LINEAR.alpha_bar[700]
+    assert misfit(compiled, call(LINEAR, t, x, y, z), size, 8) <= 1
+
+
+def test_no_gradient_is_asked_of_the_caller() -> None:
+    x = tensors(1)
+    with torch.no_grad():
+        got = guidance.classifier_gradient(one_number, x, 5)
+    assert torch.equal(got, -2 * x)
+    assert not got.requires_grad
+
+
+X = torch.zeros(2, 3, dtype=torch.float64)
+NOTHING: Gradient = lambda x, t: 0 * x  # noqa: E731
+ONE = LinearObservation(LINE, double([[1.0]]), double([[1.0]]), double([0.0]))
+BAD: dict[str, tuple[str, Callable[[], object]]] = {
+    "summed loss": (
+        r"log_probability must return shape \(2,\), got \(\)",
+        lambda: guidance.classifier_gradient(lambda x, t: x.sum(), X, 5),
+    ),
+    "loss per element": (
+        r"loss must return shape \(2,\), got \(2, 3\)",
+        lambda: guidance.loss_guided_eps(NOTHING, lambda x: x, LINEAR, X, 5),
+    ),
+    "scale NaN": (r"scale must be finite, got nan", lambda: guidance.guided_eps(X, X, 0.5, math.nan)),
+    "scale infinite": (r"scale must be finite", lambda: guidance.guided_score(X, X, math.inf)),
+    "scale of a model": (
+        r"scale must be finite",
+        lambda: guidance.guided_model(NOTHING, NOTHING, LINEAR, math.nan),
+    ),
+    "scale of a step": (
+        r"scale must be finite",
+        lambda: guidance.ddpm_step(LINEAR, X, 5, X, NOTHING, X, scale=math.nan),
+    ),
+    "alpha_bar above 1": (r"alpha_bar must lie in \[0, 1\], got 1.5", lambda: guidance.guided_eps(X, X, 1.5)),
+    "alpha_bar below 0": (r"alpha_bar must lie in \[0, 1\]", lambda: guidance.implied_gradient(X, X, -0.5)),
+    "alpha_bar NaN": (r"alpha_bar must lie in \[0, 1\]", lambda: guidance.guided_eps(X, X, math.nan)),
+    "alpha_bar at data": (r"alpha_bar must be below 1", lambda: guidance.implied_gradient(X, X, 1.0)),
+    "alpha_bar of another batch": (
+        r"alpha_bar must have shape \(\) or \(2,\), got \(3,\)",
+        lambda: guidance.guided_eps(X, X, torch.full((3,), 0.5)),
+    ),
+    "shape of gradient": (r"gradient must have the shape", lambda: guidance.guided_eps(X, X[:1], 0.5)),
+    "dtype of gradient": (r"gradient must have the dtype", lambda: guidance.guided_score(X, X.float())),
+    "variance negative": (
+        r"variance must be at least 0, got -1",
+        lambda: guidance.classifier_guided_mean(X, torch.full_like(X, -1.0), X),
+    ),
+    "variance too large": (
+        r"variance must broadcast to mean",
+        lambda: guidance.classifier_guided_mean(X, torch.ones(4, 2, 3, dtype=torch.float64), X),
+    ),
+    "gradient of a model": (
+        r"gradient must have the shape",
+        lambda: guidance.guided_model(NOTHING, lambda x, t: x[:1], LINEAR)(X, 5),
+    ),
+    "point": (
+        r"point must be one of mean, x_t, got 'x_0'",
+        lambda: guidance.ddpm_step(LINEAR, X, 5, X, NOTHING, X, point="x_0"),  # type: ignore[arg-type]
+    ),
+    "no noise": (
+        r"noise must be given .* level 4",
+        lambda: guidance.ddpm_step(LINEAR, X, 5, X, NOTHING, None),
+    ),
+    "shape of noise": (
+        r"noise must have the shape",
+        lambda: guidance.ddpm_step(LINEAR, X, 5, X, NOTHING, X[:1]),
+    ),
+    "too few noises": (
+        r"noises must hold .* t = 5",
+        lambda: last(guidance.ddpm_sample(NOTHING, NOTHING, LINEAR, X, [], (5, 3, 0))),
+    ),
+    "levels": (
+        r"levels must end at 0, got 3",
+        lambda: last(guidance.ddpm_sample(NOTHING, NOTHING, LINEAR, X, [X], (5, 3))),
+    ),
+    "convention": (
+        r"source convention must be one of imagen, ho, got 'cfg'",
+        lambda: guidance.classifier_free(X, X, 1.0, "cfg"),  # type: ignore[arg-type]
+    ),
+    "target convention": (
+        r"target convention must be one of",
+        lambda: guidance.convert_scale(1.0, "ho", "w"),  # type: ignore[arg-type]
+    ),
+    "predictions": (r"eps_cond must have the shape", lambda: guidance.classifier_free(X, X[:1], 1.0)),
+    "no signal": (
+        r"t must lie in",
+        lambda: guidance.loss_guided_eps(NOTHING, one_number, named("jsd-10"), X, 10),
+    ),
+    "A": (
+        r"A must have shape \(1, 1\)",
+        lambda: LinearObservation(LINE, double([[1.0, 2.0]]), double([[1.0]]), double([0.0])),
+    ),
+    "float32 observation": (
+        r"y must be float64",
+        lambda: LinearObservation(LINE, double([[1.0]]), double([[1.0]]), torch.zeros(1)),
+    ),
+    "R": (
+        r"R must be symmetric and positive definite",
+        lambda: LinearObservation(LINE, double([[1.0]]), double([[-1.0]]), double([0.0])),
+    ),
+    "x_t of a bed": (r"x_t must have shape \(B, 1\), got \(2, 3\)", lambda: ONE.gradient(LINEAR, X, 5)),
+    "data without density": (
+        r"t must be at least 1 where the law has no density",
+        lambda: LogLinearClassifier(GaussianLaw(double([0.0]), double([[0.0]])), double([1.0])).gradient(
+            LINEAR, X[:, :1], 0
+        ),
+    ),
+    "b": (r"b must have shape \(1,\)", lambda: LogLinearClassifier(LINE, double([1.0, 2.0]))),
+    "upwards": (r"s must be below t", lambda: ONE.kernel(LINEAR, X[:, :1], 5, 6)),
+}
+
+
+@pytest.mark.parametrize(("message", "call"), BAD.values(), ids=BAD)
+def test_bad_input_is_named(message: str, call: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_a_step_to_data_needs_no_noise() -> None:
+    x, eps = tensors(2)
+    got = guidance.ddpm_step(LINEAR, x, 500, eps, bed_gradient, None, 0, variance="beta")
+    with_noise = guidance.ddpm_step(LINEAR, x, 500, eps, bed_gradient, 0 * x, 0, variance="beta")
+    assert torch.equal(got, with_noise)
