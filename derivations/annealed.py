@@ -227,12 +227,13 @@ def _chain_variance(claim: sp.Expr) -> Iterator[Step]:
     """Induction over the levels: v → v_∞ + ρ^(2T)·(v − v_∞) with ρ and v_∞ of the next level. What a level
     adds is divided by the product up to it and multiplied by the whole product, which leaves the factors of
     the levels after it."""
-    yield Identity("one level", at_level(LEVEL_VARIANCE), SETTLED + (start_variance - SETTLED) * LEFT)
     claim, known = claim.xreplace(BY_INDEX), sp.Symbol("v", real=True)
     base = v(1) + (start_variance - v(1)) * r(1), claim.subs(visited, 1)
     following = v(visited + 1) + (known - v(visited + 1)) * r(visited + 1)
     # the sum first, so that the product in its last term is seen
     yield Induction("n levels", base, (following, unrolled(claim.subs(visited, visited + 1))), {known: claim})
+    one_level = SETTLED + (start_variance - SETTLED) * LEFT
+    yield Identity("with r and v of the ladder, each is a level", at_level(LEVEL_VARIANCE), one_level)
 
 
 @formula(

@@ -17,7 +17,18 @@ from sympy.matrices.expressions.trace import Trace
 from derivations.ddpm import MARGINAL_T
 from derivations.gaussian import HALF, M_0, M_1, ONE, S_0, X, square
 from derivations.hyvarinen import LOSS, H, s_x
-from derivations.kit import Decoy, Identity, Induction, Inequality, Step, Substitution, formula, normal
+from derivations.kit import (
+    Decoy,
+    Identity,
+    Induction,
+    Inequality,
+    Integral,
+    LogDensity,
+    Step,
+    Substitution,
+    formula,
+    normal,
+)
 from derivations.kit.matrices import Given, MatrixIdentity, matrix
 from derivations.symbols import (
     abar_t,
@@ -29,12 +40,15 @@ from derivations.symbols import (
     dim,
     eps,
     i,
+    mean_0,
+    mean_1,
     other_weight,
     score,
     score_hat,
     score_hat_slope,
     score_slope,
     sigma,
+    variance_0,
     weight,
     x,
     x_0,
@@ -399,3 +413,37 @@ def _weight_divergence(claim: sp.Expr) -> Iterator[Step]:
     gap = sp.Symbol("gap", real=True)
     means = ((a + b) ** 2 - 4 * a * b).subs(a, b + gap)
     yield Inequality("neither factor exceeds 1", means, ">=", sp.Integer(0), gap**2)
+
+
+SPREAD = variance_0 + sigma**2
+OVERLAP = sp.exp(-((mean_0 - mean_1) ** 2) / (8 * SPREAD))
+
+
+@formula(
+    "score_matching.noised_overlap",
+    title="overlap of two Gaussians of one variance after noise: what the bound on the weights integrates",
+    lhs=sp.Symbol("BC", positive=True),
+    rhs=OVERLAP,
+    citations=("S004:§2.1/3", "Song2019:§3.2.1"),
+    uses=("score_matching.weight_divergence",),
+    decoys=(
+        Decoy("noise-as-std", sp.exp(-((mean_0 - mean_1) ** 2) / (8 * (variance_0 + sigma))), "sqrt",
+              "σ where σ² belongs"),
+        Decoy("density-at-middle", sp.exp(-((mean_0 - mean_1) ** 2) / (4 * SPREAD)), "likelihood",
+              "the product of the densities where its root belongs"),
+        Decoy("not-noised", sp.exp(-((mean_0 - mean_1) ** 2) / (8 * variance_0)), "variance",
+              "the overlap before the noise"),
+    ),
+)  # fmt: skip
+def _noised_overlap(claim: sp.Expr) -> Iterator[Step]:
+    """The integral of the root of the product of the two noised densities. It grows with σ towards 1: noise
+    is what makes the score see the weights of laws that were apart, and a ladder needs a largest level of
+    the size of their distance."""
+    first, second = (normal(x, mean, SPREAD) for mean in (mean_0, mean_1))
+    root = LogDensity((first.exponent + second.exponent) / 2, 1 / sp.sqrt(2 * sp.pi * SPREAD))
+    exponent = -((mean_0 - mean_1) ** 2) / (8 * SPREAD)
+    yield Identity("the overlap", claim, sp.exp(exponent))
+    yield Integral("x integrated out", root, x, LogDensity(exponent, sp.Integer(1)))
+    gap = sp.Symbol("gap", real=True)
+    growth = sp.diff(exponent, sigma).subs(mean_0, mean_1 + gap)
+    yield Inequality("it grows with the noise", growth, ">=", sp.Integer(0), gap**2 * sigma / (4 * SPREAD**2))

@@ -587,16 +587,10 @@ def test_the_divergence_between_two_weights_is_below_its_bound_by_the_overlap(ap
 # Gradients, batches, dtypes, devices and bad input.
 
 
-class Net(torch.nn.Module):
-    """Two layers in float64; ``bare`` keeps its parameters out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        first, second = tensors(2, (3, 3), seed=11)
-        self.first, self.second = torch.nn.Parameter(first), torch.nn.Parameter(second)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.tanh(x @ self.first.mT) @ self.second.mT
+def network() -> tuple[Tensor, Tensor]:
+    """The parameters of two layers."""
+    first, second = tensors(2, (3, 3), seed=11)
+    return first.requires_grad_(), second.requires_grad_()
 
 
 def of_parameters(loss: Loss) -> Callable[[Tensor, Tensor], Tensor]:
@@ -629,18 +623,30 @@ LOSSES = (score_matching.explicit_loss, with_direction, with_direction_reduced, 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_reach_parameters_and_data(loss: Loss) -> None:
-    net = Net()
-    parameters = (net.first.detach().requires_grad_(), net.second.detach().requires_grad_())
-    assert torch.autograd.gradcheck(of_parameters(loss), parameters)
+    assert torch.autograd.gradcheck(of_parameters(loss), network())
     x = tensors(1, (2, 3), seed=12).requires_grad_()
     assert torch.autograd.gradcheck(lambda y: loss(curved, y), (x,))
 
 
 def test_a_trace_cut_from_the_graph_fails_the_gradient_check() -> None:
-    net = Net()
-    parameters = (net.first.detach().requires_grad_(), net.second.detach().requires_grad_())
     with pytest.raises(GradcheckError):
-        torch.autograd.gradcheck(of_parameters(explicit_detached), parameters)
+        torch.autograd.gradcheck(of_parameters(explicit_detached), network())
+
+
+def module_gradient_error(loss: Loss) -> float:
+    """What backward leaves in a module against the derivative of ½|Wx|² + tr W along W: Wxxᵀ + I."""
+    layer = torch.nn.Linear(3, 3, bias=False, dtype=torch.float64)
+    layer.weight.data.copy_(SKEWED)
+    x = tensors(1, (4, 3), seed=17)
+    loss(layer, x).sum().backward()
+    expected = SKEWED @ x.mT @ x + 4 * EYE
+    return misfit(layer.weight.grad, expected, expected.abs().max(), 64)
+
+
+def test_backward_reaches_the_weights_of_a_module() -> None:
+    assert module_gradient_error(score_matching.explicit_loss) <= 1
+    assert module_gradient_error(explicit_detached) > 1
+    assert module_gradient_error(trace_halved) > 1
 
 
 def test_an_energy_gives_its_score_inside_the_loss() -> None:
