@@ -200,8 +200,21 @@ MODEL_GAP = POSTERIOR_MEAN.subs(x_0, x_0_hat) - mu_hat
             "posterior-variance", SPREAD + MODEL_GAP**2 / (2 * sigma_t**2), "variance",
             "β̃_t where the variance of x_{t−1} given x_t belongs: it would be least for σ_t² = β̃_t",
         ),
+        Decoy(
+            "divergence-of-the-model", (1 / EXCESS_RATIO - 1 + sp.log(EXCESS_RATIO)) / 2
+            + MODEL_GAP**2 / (2 * EXCESS_RATIO * sigma_t**2), "likelihood",
+            "the divergence of the model from the exact kernel",
+        ),
+        Decoy(
+            "means-alone", MODEL_GAP**2 / (2 * sigma_t**2), "likelihood", "without the share of the variances"
+        ),
+        Decoy(
+            "means-not-halved", (EXCESS_RATIO - 1 - sp.log(EXCESS_RATIO)) / 2 + MODEL_GAP**2 / sigma_t**2,
+            "likelihood", "½ forgotten before the means",
+        ),
     ),
-)
+    mutate=False,  # cost: the mutations of the same form are refuted under vlb.term_mu
+)  # fmt: skip
 def _excess_step(claim: sp.Expr) -> Iterator[Step]:
     """Mean and variance of the model may be any functions of x_t, that is any numbers at one x_t. Average
     L_{t−1} over the data given x_t, of mean x̂_0 and any variance, for the model and for the exact kernel,

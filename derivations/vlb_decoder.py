@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import sympy as sp
 
-from derivations.kit import Decoy, Identity, Induction, Series, Step, formula
-from derivations.symbols import bin_width, i, mu_hat, n, nats, sigma_t, x_0
+from derivations.kit import Decoy, Identity, Induction, Inequality, Series, Step, Substitution, formula
+from derivations.symbols import before, bin_width, i, mu_hat, n, nats, sigma_t, x_0
 
 HALF = sp.Rational(1, 2)
 ROOT_2 = sp.sqrt(2)
@@ -179,6 +179,74 @@ def _decoder_density(claim: sp.Expr) -> Iterator[Step]:
     placed = claim.subs({x_0: mu_hat + z * sigma_t, bin_width: 2 * h * sigma_t}, simultaneous=True)
     rectangle = sp.log(2 * h) - z**2 / 2 - sp.log(2 * sp.pi) / 2
     yield Identity("is what the claim adds to the rectangle", placed - rectangle, correction(z, h))
+
+
+Z, H = sp.Symbol("z", real=True), sp.Symbol("h", positive=True)
+U, S = sp.Symbol("u", real=True), sp.Symbol("s", real=True)
+PLACED = {x_0: mu_hat + Z * sigma_t, bin_width: 2 * H * sigma_t}
+
+
+@formula(
+    "vlb.decoder_density_lower",
+    title="the rectangle is at most so much too large: a lower bound of log P − log(density · width)",
+    lhs=sp.Symbol("lower"),
+    rhs=-(WIDTH**2) / 6,
+    citations=("S004:4.8",),
+    reference="refdiff.vlb:density_log_likelihood",
+    uses=("vlb.decoder_density",),
+    decoys=(
+        Decoy("whole-width", -((2 * WIDTH) ** 2) / 6, "likelihood", "the width where half of it belongs"),
+    ),
+)
+def _decoder_density_lower(claim: sp.Expr) -> Iterator[Step]:
+    """P over density times width is the mean of e^g over s between −h and h, with g = −zs − s²/2. By
+    Jensen's inequality it is at least e to the mean of g, for bins of any width. Jensen: e^u lies above its
+    tangent 1 + u, since along the segment from 0 to u their difference starts at 0 with slope 0 and has the
+    second derivative u²·e^{tu}, which is not negative."""
+    antiderivative = -Z * S**2 / 2 - S**3 / 6
+    yield Identity("an antiderivative of g", sp.diff(antiderivative, S), -Z * S - S**2 / 2)
+    mean = (antiderivative.subs(S, H) - antiderivative.subs(S, -H)) / (2 * H)
+    yield Identity("the mean of g", mean, claim.subs(PLACED, simultaneous=True))
+    t = sp.Symbol("t", real=True)
+    above = sp.exp(t * U) - 1 - t * U
+    yield Identity("the second derivative along the segment", sp.diff(above, t, 2), U**2 * sp.exp(t * U))
+    yield Identity("from 0", above.subs(t, 0), sp.Integer(0))
+    yield Identity("with slope 0", sp.diff(above, t).subs(t, 0), sp.Integer(0))
+
+
+@formula(
+    "vlb.decoder_density_upper",
+    title="the rectangle is at most so much too small: an upper bound of log P − log(density · width)",
+    lhs=sp.Symbol("upper"),
+    rhs=PLACE**2 * WIDTH**2 / 6,
+    citations=("S004:4.8",),
+    reference="refdiff.vlb:density_log_likelihood",
+    uses=("vlb.decoder_density",),
+    decoys=(
+        Decoy("place-forgotten", WIDTH**2 / 6, "likelihood", "as if the place of the bin did not matter"),
+    ),
+)
+def _decoder_density_upper(claim: sp.Expr) -> Iterator[Step]:
+    """The same mean is at most that of e^{−zs}, which is sinh(x)/x with x = zh. Both that and e^{x²/6} are
+    power series in x²; their differential equations give the ratios of successive coefficients, 1/((2k +
+    2)(2k + 3)) and 1/(6(k + 1)). Both series start with 1, and no ratio of the first exceeds that of the
+    second, so no term does."""
+    x, k = sp.Symbol("x", positive=True), before
+    yield Identity("an antiderivative", sp.diff(-sp.exp(-Z * S) / Z, S), sp.exp(-Z * S))
+    mean = (sp.exp(Z * H) - sp.exp(-Z * H)) / (2 * Z * H)
+    yield Identity("the mean of e^{−zs}", (-sp.exp(-Z * H) / Z + sp.exp(Z * H) / Z) / (2 * H), mean)
+    slope_over_x = (sp.exp(x) - sp.exp(-x)) / (2 * x)
+    f = sp.Function("f", real=True)(x)
+    equation = x * sp.diff(f, x, 2) + 2 * sp.diff(f, x) - x * f
+    yield Substitution("the equation of sinh(x)/x", equation, {f: slope_over_x})
+    bound = sp.exp(claim.subs(PLACED, simultaneous=True).subs(Z, x / H))
+    yield Substitution("the equation of the bound", 3 * sp.diff(f, x) - x * f, {f: bound})
+    yield Identity("which is 1 at 0", bound.subs(x, 0), sp.Integer(1))
+    first = (2 * k + 2) * (2 * k + 1) + 2 * (2 * k + 2)
+    yield Identity("coefficient k + 1 into coefficient k of the first", first, (2 * k + 2) * (2 * k + 3))
+    quotient = 6 * (k + 1) / ((2 * k + 2) * (2 * k + 3))
+    yield Identity("the ratio of the ratios", quotient, 3 / (2 * k + 3))
+    yield Inequality("at most 1", sp.Integer(1), ">=", 3 / (2 * k + 3))
 
 
 @formula(
