@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, TypeAlias
 
-from derivations.golden import energy, scores, vlb
+from derivations.golden import energy, guidance, scores, vlb
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -108,6 +108,7 @@ SCALARS = (
     *("weight_1", "weight_2", "mode_1", "mode_2", "mode_variance_1", "mode_variance_2", "point_1", "point_2"),
     *("cov_11", "cov_12", "cov_22", "x_t_1", "x_t_2", "score_slope"),
     *energy.SCALARS,
+    *guidance.SCALARS,
     *scores.SCALARS,
     *vlb.SCALARS,
 )
@@ -486,9 +487,33 @@ SMLD = (
     ),
 )
 
+GUIDANCE = (
+    File("guidance", "steps", "guided scores, noises and steps, for each eta", over(*guidance.STEPS)),
+    File(
+        "guidance",
+        "classifier_free",
+        "guidance without a classifier, in both conventions",
+        over(*guidance.WITHOUT_CLASSIFIER),
+    ),
+    File("guidance", "losses", "guidance by losses of the predicted data", over(*guidance.LOSSES)),
+    File(
+        "guidance",
+        "observations",
+        "what guides Gaussian data that are observed, or classified, and what it must reach",
+        over(*guidance.OBSERVATIONS),
+    ),
+    File(
+        "guidance",
+        "kernels",
+        "reverse kernels of Gaussian data, with and without an observation",
+        over(*guidance.KERNELS),
+    ),
+)
+
 FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
     *ENERGY,
     *(*SCORE_MATCHING, *SMLD),
     *VLB,
+    *GUIDANCE,
 )
