@@ -342,6 +342,7 @@ NOT_ZERO: dict[str, sp.Expr] = {
     "different functions": F(x) - H(x),
     "different points": F(x) - F(y),
     "undifferentiated": sp.diff(F(x), x) - F(x),
+    "second index of a sum lost": Sum(B(i), (i, 1, t), (x, 1, t)) - Sum(B(i), (i, 1, t)),
     "product one short": Product(1 - B(i), (i, 1, t + 1)) - Product(1 - B(i), (i, 1, t)),
 }
 

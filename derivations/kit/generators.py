@@ -101,6 +101,8 @@ def unrolled(expr: sp.Expr) -> sp.Expr:
 
 
 def _unroll(part: sp.Expr) -> sp.Expr:
+    if len(part.limits) > 1:
+        return part
     body, (index, first, last) = part.function, part.limits[0]
     if (last - first).is_Integer:
         return part.doit()
