@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from golden_elbo import ELBO
 from golden_guidance import GUIDANCE
 from golden_scores import SCORES
 from torch import Tensor
@@ -485,6 +486,7 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **{f"data.point_mass_{name}": of_law(point, name) for name in QUESTIONS},
     **{f"data.empirical_{name}": of_law(points, name) for name in QUESTIONS},
     **{f"energy.{name}": ask for name, ask in ENERGY.items()},
+    **ELBO,
     **SCORES,
     **{f"guidance.{name}": ask for name, ask in GUIDANCE.items()},
     **{f"vlb.{name}": ask for name, ask in VLB.items()},

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, TypeAlias
 
-from derivations.golden import energy, guidance, scores, vlb
+from derivations.golden import elbo, energy, guidance, scores, vlb
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -111,6 +111,7 @@ SCALARS = (
     *guidance.SCALARS,
     *scores.SCALARS,
     *vlb.SCALARS,
+    *elbo.SCALARS,
 )
 APART = without(ONE_STEP, "near-levels")
 LEARNED = without(ONE_STEP, "near-levels", "linear-T1000-t1000-s999")
@@ -509,6 +510,19 @@ GUIDANCE = (
         over(*guidance.KERNELS),
     ),
 )
+ELBO = (
+    File("elbo", "kernels", "bits that are drawn anew, and their divergences", over(*elbo.KERNELS)),
+    File("elbo", "gaussian", "Gaussian data: information, terms, refinement", over(*elbo.GAUSSIANS)),
+    File("elbo", "chains", "every term of the bound of finite chains", elbo.chain_cases),
+)
+VAE = (
+    File(
+        "vae",
+        "linear_gaussian",
+        "evidence, best encoder, bound and gap of the linear Gaussian autoencoder",
+        over(*elbo.LINEAR_GAUSSIAN),
+    ),
+)
 
 FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
@@ -516,4 +530,5 @@ FILES: tuple[File, ...] = (
     *(*SCORE_MATCHING, *SMLD),
     *VLB,
     *GUIDANCE,
+    *(*ELBO, *VAE),
 )

@@ -46,6 +46,8 @@ def schema(scalars: Sequence[str], arrays: Sequence[str]) -> dict[str, Any]:
         }
     )
     law = _object({"weights": _list(exact), "means": _list(_list(exact)), "covs": _list(_list(_list(exact)))})
+    rows = _list(_list(_list(exact)))
+    chain = _object({"data": _list(exact), "kernels": rows, "prior": _list(exact), "reverse": rows})
     level = {"type": "integer", "minimum": 0}
     given: dict[str, Any] = dict.fromkeys(scalars, either)
     given |= {name: {"anyOf": [exact, _list(exact), _list(_list(exact))]} for name in arrays}
@@ -55,6 +57,7 @@ def schema(scalars: Sequence[str], arrays: Sequence[str]) -> dict[str, Any]:
         "s": level,
         "levels": _list(level, 2),
         "law": law,
+        "chain": chain,
         "x_T": _list(exact),
         "x_vector": _list(exact),
         "noises": _list(_list(exact)),
