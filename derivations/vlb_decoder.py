@@ -163,19 +163,26 @@ RECTANGLE = sp.log(bin_width) - PLACE**2 / 2 - sp.log(sigma_t) - sp.log(2 * sp.p
     mutate=False,  # a polynomial of nine terms and three logs; the decoys above cover its parts
 )  # fmt: skip
 def _decoder_density(claim: sp.Expr) -> Iterator[Step]:
-    """In standard deviations let the centre be at z and the edges h below and above it. The probability is
-    the integral of the density over the bin; its Taylor series in h has the even Hermite polynomials of z as
-    coefficients. The logarithm of the quotient by density times width starts with (z² − 1)h²/6, so the
-    density approximation is of second order in the width, at a fixed place."""
+    """In standard deviations let the centre be at z and the edges h below and above it. The probability grows
+    with h by the density at both edges; divided by the density at the centre, its Taylor series in h has the
+    even Hermite polynomials of z as coefficients. The logarithm of the quotient by density times width is
+    even in h, so it is expanded in v = h²; it starts with (z² − 1)h²/6. So the density approximation is of
+    second order in the width, at a fixed place."""
     z, h = sp.Symbol("z", real=True), sp.Symbol("h", positive=True)
     standard = sp.exp(-(z**2) / 2) / sp.sqrt(2 * sp.pi)
     probability = (sp.erfc((z - h) / ROOT_2) - sp.erfc((z + h) / ROOT_2)) / 2
     hermite_2, hermite_4 = z**2 - 1, z**4 - 6 * z**2 + 3
     powers = 2 * h + hermite_2 * h**3 / 3 + hermite_4 * h**5 / 60
-    yield Series("probability of the bin", probability, h, 7, standard * powers)
+    rate = sp.exp(-z * h - h**2 / 2) + sp.exp(z * h - h**2 / 2)
+    grown = sp.diff(probability, h)
+    yield Identity("the probability grows by the density at both edges", grown, standard * rate)
+    yield Identity("from nothing", probability.subs(h, 0), sp.Integer(0))
+    yield Series("the rate", rate, h, 6, sp.expand(sp.diff(powers, h)))
     quotient = 1 + hermite_2 * h**2 / 6 + hermite_4 * h**4 / 120
     yield Identity("divided by density times width", powers, 2 * h * quotient)
-    yield Series("its logarithm", sp.log(quotient), h, 6, correction(z, h))
+    v = sp.Symbol("v", positive=True)
+    even, error = (expr.subs(h, sp.sqrt(v)) for expr in (quotient, correction(z, h)))
+    yield Series("its logarithm, in v = h²", sp.log(even), v, 3, error)
     placed = claim.subs({x_0: mu_hat + z * sigma_t, bin_width: 2 * h * sigma_t}, simultaneous=True)
     rectangle = sp.log(2 * h) - z**2 / 2 - sp.log(2 * sp.pi) / 2
     yield Identity("is what the claim adds to the rectangle", placed - rectangle, correction(z, h))
