@@ -28,6 +28,7 @@ from derivations.kit import (
     formula,
     normal,
 )
+from derivations.kit.latex import tex
 from derivations.kit.matrices import Given, MatrixIdentity, matrix
 from derivations.symbols import (
     count,
@@ -237,7 +238,7 @@ def _ula_mean(claim: sp.Expr) -> Iterator[Step]:
 )  # fmt: skip
 def _ula_stationary_variance(claim: sp.Expr) -> Iterator[Step]:
     """The fixed point of V = (1 − η/v)²·V + 2ητ; the only one, because the chain forgets a share of V that
-    is positive for η < 2v. The chain is too wide, by η/2 to first order."""
+    is positive for η < 2v. The chain is too wide, by ητ/2 to first order."""
     m = sp.Symbol("m", real=True)
     moments = {x: (m, claim), z: UNIT}
     mean = ON_GAUSSIAN.subs({x: m, z: 0})
@@ -306,14 +307,14 @@ def _ula_bias(claim: sp.Expr) -> Iterator[Step]:
     yield Series("first order", claim, eta_step, 2, eta_step / (2 * variance_1))
 
 
-DEFICIT = matrix("K", dim, dim, "step size times the precision of the target", r"\eta P")
+DEFICIT = matrix("K", dim, dim, "step size times the precision of the target")
 LACK = sp.Identity(dim) - HALF * DEFICIT
 
 
 @formula(
     "energy.ula_stationary_variance_nd",
     title="covariance that the Langevin chain keeps on a Gaussian, over ητ, any dimension",
-    lhs=matrix("U", dim, dim, "covariance of the chain over ητ", r"V_\infty/(\eta\tau)"),
+    lhs=matrix("U", dim, dim, "covariance of the chain over ητ"),
     rhs=LACK.I * DEFICIT.I,
     citations=("Wibisono2018:§3.2",),
     reference="refdiff.langevin:stationary_covariance",
@@ -324,12 +325,12 @@ LACK = sp.Identity(dim) - HALF * DEFICIT
         Decoy("too-narrow", (sp.Identity(dim) + HALF * DEFICIT).I * DEFICIT.I, "sign", "bias downwards"),
         Decoy("half-noise", HALF * (LACK.I * DEFICIT.I), "sqrt", "the noise √η"),
     ),
-    mutate=False,
+    mutate=False,  # the grammar of mistakes is of numbers; these are matrices
 )  # fmt: skip
 def _ula_stationary_variance_nd(claim: sp.Expr) -> Iterator[Step]:
     """With K = ηP, P the precision of the target, a step keeps 1 − K of a deviation and adds 2ητ in every
     direction: the fixed point of U = (1 − K)·U·(1 − K) + 2. It commutes with K, so the bias has the axes of
-    the target, and each axis its own. Mutations are of numbers; the decoys here are matrices."""
+    the target, and each axis its own."""
     kept = sp.Identity(dim) - DEFICIT
     onward = kept * claim * kept + 2 * sp.Identity(dim)
     given = Given(symmetric=frozenset({DEFICIT}))
@@ -390,13 +391,20 @@ def _shares(generator: random.Random, size: int) -> list[sp.Rational]:
 FORTH = (y - x - eta_step * score_x) ** 2
 BACK = (x - y - eta_step * score_y) ** 2
 LOG_RATIO = (energy_x - energy_y) / temp + (FORTH - BACK) / (4 * eta_step * temp)
+
+
+def ratio(log: sp.Expr) -> LogDensity:
+    """A ratio of densities from its log."""
+    return LogDensity(log, sp.Integer(1), rf"\exp\left({tex(log)}\right)")
+
+
 EXCHANGE = {x: y, y: x, energy_x: energy_y, energy_y: energy_x, score_x: score_y, score_y: score_x}
 
 
 @formula(
     "energy.mala_log_acceptance",
     title="log of the ratio of flows of a Langevin proposal",
-    lhs=sp.Symbol("log_R"),
+    lhs=sp.log(hastings),
     rhs=LOG_RATIO,
     citations=("Roberts1996:§1.4", "Roberts1998"),
     reference="refdiff.langevin:mala_log_acceptance",
@@ -418,14 +426,13 @@ EXCHANGE = {x: y, y: x, energy_x: energy_y, energy_y: energy_x, score_x: score_y
 )  # fmt: skip
 def _mala_log_acceptance(claim: sp.Expr) -> Iterator[Step]:
     """The density of y times that of coming back, over the same in the other direction; the normalisers of
-    the law and of the proposal cancel. Exchanging x and y turns the sign: so the flow accepted is the same in
-    both directions (``energy.metropolis_acceptance``). Any energy, any field s; in more dimensions the
-    squares are sums of squares."""
+    the law and of the proposal cancel. Exchanging x and y turns the sign: so Metropolis's rule accepts the
+    same flow in both directions. Any energy, any field s; in more dimensions the squares are sums of
+    squares."""
     spread = 2 * eta_step * temp
     forth = normal(y, x + DRIFT, spread)
     back = normal(x, y + DRIFT.subs(score_x, score_y), spread)
-    law = LogDensity((energy_x - energy_y) / temp, sp.Integer(1))
-    yield DensityEqual("ratio of flows", law * back / forth, LogDensity(claim, sp.Integer(1)))
+    yield DensityEqual("ratio of flows", ratio((energy_x - energy_y) / temp) * back / forth, ratio(claim))
     yield Identity("the reverse move", claim.xreplace(EXCHANGE), -claim)
 
 
@@ -436,7 +443,7 @@ INWARDS = (x - mean_1) ** 2 - (y - mean_1) ** 2
 @formula(
     "energy.mala_log_acceptance_gaussian",
     title="log of the ratio of flows of a Langevin proposal on a Gaussian",
-    lhs=sp.Symbol("log_R"),
+    lhs=sp.log(hastings),
     rhs=eta_step * INWARDS / (4 * variance_1**2 * temp),
     citations=("Roberts1998",),
     reference="refdiff.langevin:mala_log_acceptance",
