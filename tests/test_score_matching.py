@@ -556,8 +556,7 @@ def test_the_sensitivity_is_the_derivative_along_the_weight(weight: float, apart
 
     _, expected = torch.func.jvp(mixed, (double(weight),), (double(1.0),))
     got = score_matching.weight_sensitivity(log[:, 0] - log[:, 1], scores[:, 0], scores[:, 1], weight)
-    size = (scores[:, 0] - scores[:, 1]).abs() * (1 + log.abs().amax(1, keepdim=True))
-    size = size / (weight * (1 - weight))
+    size = scores.abs().sum(1) * (1 + log.abs().amax(1, keepdim=True)) / (weight * (1 - weight))
     assert misfit(got, expected, size, 32) <= 1
     other = score_matching.weight_sensitivity(log[:, 1] - log[:, 0], scores[:, 0], scores[:, 1], weight)
     near = abs(weight - 0.5) < 1e-3
@@ -714,6 +713,23 @@ def test_losses_keep_the_dtype(dtype: torch.dtype) -> None:
     )
     score_fn = lambda y, t: curved(y)  # noqa: E731
     assert score_matching.eps_loss(score_fn, LINEAR, x, torch.tensor([3, 700]), v).dtype == dtype
+
+
+def test_losses_stay_on_the_device(device: torch.device) -> None:
+    x, v = tensors(2, (3, 2))
+    sigma = double([0.5, 1.0, 2.0])
+    calls: tuple[Callable[[Tensor, Tensor, Tensor], Tensor], ...] = (
+        lambda x, v, s: score_matching.explicit_loss(curved, x),
+        lambda x, v, s: score_matching.sliced_loss(curved, x, v),
+        lambda x, v, s: score_matching.denoising_loss(curved, x, s, v),
+        lambda x, v, s: score_matching.eps_loss(lambda y, t: curved(y), LINEAR, x, 300, v),
+        lambda x, v, s: score_matching.marginal_score(x, v),
+        lambda x, v, s: score_matching.weight_sensitivity(s, x, v, 0.25),
+    )
+    for call in calls:
+        there, here = call(x.to(device), v.to(device), sigma.to(device)), call(x, v, sigma)
+        assert there.device.type == device.type
+        assert misfit(there.cpu(), here, here.abs() + 1, 64) <= 1
 
 
 def test_losses_run_where_there_are_no_values() -> None:

@@ -467,6 +467,23 @@ def test_everything_keeps_the_dtype(dtype: torch.dtype) -> None:
     assert misfit(narrow[1], wide[1], wide[1].abs().max(), 64) <= 1
 
 
+def test_everything_stays_on_the_device(device: torch.device) -> None:
+    x, z = tensors(2)
+    index = torch.tensor([5, 0, 2])
+    calls: tuple[Callable[[Tensor, Tensor, Tensor], Tensor], ...] = (
+        lambda x, z, index: smld.loss(network, SIGMAS, x, index, z),
+        lambda x, z, index: smld.annealed_langevin(network, SIGMAS, x, 1e-4, 2, [z] * 12, True),
+        lambda x, z, index: smld.denoise(x, 0.5, z),
+    )
+    for call in calls:
+        there, here = call(x.to(device), z.to(device), index.to(device)), call(x, z, index)
+        assert there.device.type == device.type
+        assert misfit(there.cpu(), here, here.abs() + 1, 256) <= 1
+    moments = (MEAN.to(device), COV.to(device), EPSILON, STEPS, START_MEAN.to(device), START_COV.to(device))
+    mean, cov = smld.chain_moments(SIGMAS.to(device), *moments)
+    assert mean.device.type == cov.device.type == device.type
+
+
 def test_everything_runs_where_there_are_no_values() -> None:
     x, z = torch.empty(4, 3, device="meta"), torch.empty(4, 3, device="meta")
     sigmas, index = torch.empty(5, device="meta"), torch.empty(4, dtype=torch.long, device="meta")
