@@ -139,12 +139,15 @@ def _term_sizes(code: Any, states: tuple[str, ...], dialect: Dialect, table: Tab
     """The size of a coefficient and of the terms that may cancel in it: x_0's part of a step."""
     given = scalars(table, points, first=dialect.alpha_bar_0 == "first")
     value = np.abs(formulas.run(code, given, states))
-    if not {"x", "e"} <= set(states):
+    outputs = [row for row, name in enumerate(states) if name in ("e", "u", "c")]
+    if "x" not in states or not outputs:
         return value
+    # two outputs are combined with weights of the size of the scale
+    weight = 1.0 if "e" in states else 1 + np.abs(given["scale"])
     with np.errstate(all="ignore"):
         through_x0 = np.sqrt(given["abar_s"] / given["abar_t"])
-        row = states.index("e")
         value = value.copy()
-        value[row] += through_x0 * np.sqrt(1 - given["abar_t"]) + np.sqrt(1 - given["abar_s"])
+        for row in outputs:
+            value[row] += weight * (through_x0 * np.sqrt(1 - given["abar_t"]) + np.sqrt(1 - given["abar_s"]))
         value[states.index("x")] += through_x0
     return value

@@ -114,6 +114,7 @@ def environment(
 def simple(case: Case) -> Iterator[Hypothesis]:
     """Conventions, levels, tables: what is cheap and goes for a whole formula."""
     yield from dialects(case)
+    yield from _tempered(case)
     yield from shifted(case)
     yield from other_tables(case)
 
@@ -132,6 +133,21 @@ def dialects(case: Case) -> Iterator[Hypothesis]:
         code = formulas.compiled(formulas.programs(port, dialect)[0])
         also = _ALSO.get(name, ())
         yield Hypothesis("convention", words, evaluate(code, env, case.want.states), 0, None, dialect, also)
+
+
+def _tempered(case: Case) -> Iterator[Hypothesis]:
+    """Another temperature: the noise has a constant factor, all else being right."""
+    if case.port not in _OF_ONE_TOPIC["temperature"]:
+        return
+    row = case.want.states.index("z")
+    with np.errstate(all="ignore"):
+        ratio = float(np.median(np.abs(case.got[row] / case.want.values[row].astype(float))))
+    if np.isfinite(ratio) and ratio > 0:
+        values = case.want.values.astype(float).copy()
+        values[row] *= ratio
+        dialect = case.dialect.but(temperature=float(f"{case.dialect.temperature * ratio**2:.9g}"))
+        words = f"the temperature is {dialect.temperature:.6g}"
+        yield Hypothesis("convention", words, values, 3, None, dialect, _ALSO["temperature"])
 
 
 _ALSO = {

@@ -246,6 +246,7 @@ loss(
     "loss-weight",
     "convention",
     spoken={"dsm_weight": "sigma_squared"},
+    smld_loss=levels(),
     dsm_loss=denoising(lambda s, z, a: half_square(a * s + z)),
 )
 loss(

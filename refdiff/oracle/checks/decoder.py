@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -123,6 +125,28 @@ def decoder(session: Session, layout: tuple[int, ...], pick: Array) -> Question:
     return Question(given, logs.numpy() / n, size / n, "likelihood", guesses)
 
 
+SPOKEN = {
+    "likelihood": ("nats", "bits"),
+    "decoder": ("discretized", "continuous"),
+    "normal_cdf": ("exact", "tanh"),
+    "data_range": ("[-1, 1]", "[0, 1]"),
+}
+
+
+def _spoken_otherwise(dialect: Dialect) -> list[Dialect]:
+    """The other choices of the decoder's conventions, those with the fewest changes first."""
+    found: dict[str, tuple[int, Dialect]] = {}
+    for values in itertools.product(*SPOKEN.values()):
+        changes = dict(zip(SPOKEN, values, strict=True))
+        if decoder_unit(dialect.but(likelihood=values[0])) == decoder_unit(dialect):
+            changes["likelihood"] = dialect.likelihood
+        count = sum(value != getattr(dialect, name) for name, value in changes.items())
+        if count:
+            changed = dialect.but(**changes)
+            found[repr(changed)] = count, changed
+    return [changed for _, changed in sorted(found.values(), key=lambda pair: pair[0])]
+
+
 def _decoder_guesses(session: Session, x: Tensor, mean: Tensor, log_scale: Tensor) -> Iterator[Guess]:
     dialect, scale = session.dialect, log_scale.exp()
     low, high = edges(dialect)
@@ -132,32 +156,19 @@ def _decoder_guesses(session: Session, x: Tensor, mean: Tensor, log_scale: Tenso
         also = ("likelihood", "data-scaling", "sign") if changed is not None else ("likelihood",)
         return Diagnosis(family, words, dialect=changed, also=also), form.numpy() / decoder_unit(dialect)
 
-    right = (
-        log_bin(x, mean, scale, dialect) if dialect.decoder == "discretized" else log_density(x, mean, scale)
-    )
-    other = "bits" if decoder_unit(dialect) == 1 else "nats"
-    factor = decoder_unit(dialect) / unit(dialect, 1, other)
-    yield said("convention", f"is in {other}", right * factor, dialect.but(likelihood=other))
-    if dialect.decoder == "discretized":
-        yield said(
-            "convention",
-            "the density, not the mass of a bin",
-            log_density(x, mean, scale),
-            dialect.but(decoder="continuous"),
-        )
-        other_cdf = "tanh" if dialect.normal_cdf == "exact" else "exact"
-        changed = dialect.but(normal_cdf=other_cdf)
-        yield said(
-            "convention",
-            f"the normal distribution function is {other_cdf}",
-            log_bin(x, mean, scale, changed),
-            changed,
-        )
-    else:
-        for kind in ("exact", "tanh"):
-            words = "the mass of a bin of 256, where data is continuous: a decoder of pixels on latents"
-            form = log_bin(x, mean, scale, dialect.but(normal_cdf=kind))
-            yield said("likelihood", words, form, dialect.but(decoder="discretized", normal_cdf=kind))
+    for changed in _spoken_otherwise(dialect):
+        form = log_density(x, mean, scale)
+        if changed.decoder == "discretized":
+            form = log_bin(x, mean, scale, changed)
+        form = form * decoder_unit(dialect) / decoder_unit(changed)
+        names = [name for name in SPOKEN if getattr(changed, name) != getattr(dialect, name)]
+        words = ", ".join(f"{name} is {getattr(changed, name)}" for name in names)
+        if dialect.decoder == "continuous" and changed.decoder == "discretized":
+            # where data has no bins, to give a bin's mass is no convention
+            words = f"the mass of a bin of 256, where data is continuous: of pixels, on latents ({words})"
+            yield said("likelihood", words, form, changed)
+        else:
+            yield said("convention", words, form, changed)
     for kind in ("exact", "tanh"):
         spoken = dialect.but(normal_cdf=kind)
         forms = (
@@ -216,11 +227,23 @@ def _decoded(session: Session, x: Tensor, mean: Tensor, log_scale: Tensor) -> Ar
     return found.got * decoder_unit(session.dialect)
 
 
+def _cause(session: Session) -> Finding | None:
+    """Where the decoder follows another convention everywhere, its sums and its tails do too."""
+    found: Finding | None = session.cache.get(("finding", "decoder_log_likelihood.value"))
+    if found is None or found.diagnosis is None or found.diagnosis.dialect is None:
+        return None
+    words = f"follows from decoder_log_likelihood.value: {found.diagnosis.message}"
+    return Finding(False, "", replace(found.diagnosis, message=words))
+
+
 @check("decoder_log_likelihood.sums_to_one")
 def sums_to_one(session: Session) -> Finding:
     """The masses of the 256 bins sum to one, wherever the mean is."""
     if session.dialect.decoder != "discretized":
         raise NotApplicable("the decoder is declared to be a density")
+    cause = _cause(session)
+    if cause is not None:
+        return cause
     low, high = edges(session.dialect)
     means = torch.tensor([low, (low + high) / 2 + 0.013, high + 0.1 * (high - low)], dtype=torch.float64)
     x = grid(session.dialect).repeat(len(means), 1).reshape(-1, 1)
@@ -253,6 +276,9 @@ def tails(session: Session) -> Finding:
     """Far from the mean the logarithm is still right, or raised to the declared floor."""
     if session.dialect.decoder != "discretized":
         raise NotApplicable("the decoder is declared to be a density")
+    cause = _cause(session)
+    if cause is not None:
+        return cause
     dialect = session.dialect
     values = grid(dialect)
     span = float(values[-1] - values[0]) / 2

@@ -317,8 +317,11 @@ def contrastive(session: Session, layout: tuple[int, ...], pick: Array) -> Quest
                     np.log(np.exp(-pos) + np.exp(-neg)) + pos,
                 ),
             )
+            other = "log_density" if session.dialect.energy_sign == "energy" else "energy"
+            flipped = session.dialect.but(energy_sign=other)
             for family, words, form in found:
-                yield Diagnosis(family, words, also=("sign",)), np.asarray(form)
+                dialect = flipped if form is found[0][2] else None
+                yield Diagnosis(family, words, dialect=dialect, also=("sign",)), np.asarray(form)
         yield from batch_means(want)
         yield (
             Diagnosis("state-broadcast", "each sample of data against the mean of the negatives"),

@@ -57,10 +57,6 @@ def guided(session: Session, layout: tuple[int, ...], pick: Array) -> Question:
 
     def guesses() -> Iterator[Guess]:
         symbols = where.scalars(session.declared, points) | where.extras(session.declared, points)
-        for family, words, program in formulas.CONFUSED["guided_mean"]:
-            code = formulas.compiled(formulas.adapted(program, port, dialect))
-            form = formulas.run(code, symbols, STATES)
-            yield Diagnosis(family, words, also=("guidance",)), _combined(form, *states)
         for other in ("beta", "beta_tilde"):
             if other != dialect.variance:
                 code = formulas.compiled(formulas.programs(port, dialect.but(variance=other))[0])
@@ -71,6 +67,10 @@ def guided(session: Session, layout: tuple[int, ...], pick: Array) -> Question:
                     also=("variance", "guidance"),
                 )
                 yield found, _combined(formulas.run(code, symbols, STATES), *states)
+        for family, words, program in formulas.CONFUSED["guided_mean"]:
+            code = formulas.compiled(formulas.adapted(program, port, dialect))
+            form = formulas.run(code, symbols, STATES)
+            yield Diagnosis(family, words, also=("guidance",)), _combined(form, *states)
         for family, words, spoken in (
             ("guidance", "the scale is ignored", {"scale": np.ones(len(points))}),
             ("guidance", "the scale is squared", {"scale": np.full(len(points), SCALE**2)}),

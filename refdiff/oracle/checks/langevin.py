@@ -372,6 +372,11 @@ def noise_count(session: Session, port: str) -> Finding:
         if ran.run.others:
             names = ", ".join(sorted(set(ran.run.others)))
             return fail("state-broadcast", f"draws that are not Gaussian noise: {names}")
+        if ran.run.draws.count > len(ran.run.visits):
+            words = f"{ran.run.draws.count} noises in {len(ran.run.visits)} steps, one a step is wanted"
+            return fail("variance", words)
+    if session.dialect.dtype == "float32":
+        return Finding(True, "counted: single precision does not tell a small coefficient from none")
     for steps in read(session, port).found:
         if (steps.noises > 1).any():
             index = int(np.argmax(steps.noises))

@@ -123,6 +123,17 @@ def bits(session: Session, layout: tuple[int, ...], pick: Array) -> Question:
     want = value / (dims * LOG2) + offset
 
     def guesses() -> Iterator[Guess]:
+        for decoder, data in (
+            ("discretized", "[-1, 1]"),
+            ("continuous", "[-1, 1]"),
+            ("continuous", "[0, 1]"),
+        ):
+            changed = session.dialect.but(decoder=decoder, data_range=data)
+            bits = bits_offset(changed)
+            if bits != offset:
+                words = f"{bits:g} bits of a bin are added, where {offset:g} are wanted"
+                found = Diagnosis("likelihood", words, dialect=changed, also=("convention",))
+                yield found, value / (dims * LOG2) + bits
         for words, form in (
             ("not divided by log 2: nats", value / dims + offset),
             ("multiplied by log 2, not divided", value * LOG2 / dims + offset),
@@ -135,13 +146,6 @@ def bits(session: Session, layout: tuple[int, ...], pick: Array) -> Question:
             ("the sign is flipped", -want),
             ("the bits of a bin are subtracted", value / (dims * LOG2) - offset),
             ("the bits of a bin are added before the division", (value + offset) / (dims * LOG2)),
-            *(
-                (
-                    f"{bits:g} bits of a bin are added, where {offset:g} are wanted",
-                    value / (dims * LOG2) + bits,
-                )
-                for bits in (0.0, 7.0, 8.0)
-            ),
             ("half of it", value / (2 * dims * LOG2) + offset),
             ("twice of it", 2 * value / (dims * LOG2) + offset),
         ):

@@ -182,13 +182,13 @@ def _rounded(session: Session, found: Answer, fields: dict[str, Any]) -> Finding
 def explained(found: Answer, judged: Array, coarse: Array) -> Diagnosis:
     """The first guess that fits, else what the ratio to the right answer says."""
     asked, got = found.question, found.got
+    known = guessed(found, judged, coarse, UNIT["float32"])
+    if known is not None:
+        return known
     finite = np.isfinite(got)
     if not finite[judged].all():
         lost = int((judged & ~finite).sum())
         return Diagnosis(asked.family, f"{lost} of {int(judged.sum())} answers are not finite")
-    known = guessed(found, judged, coarse, UNIT["float32"])
-    if known is not None:
-        return known
     return _shaped(asked.family, got[judged], asked.want[judged])
 
 
@@ -197,7 +197,8 @@ def guessed(found: Answer, judged: Array, slack: Array, unit: float) -> Diagnosi
     for diagnosis, guess in found.question.guesses():
         with np.errstate(all="ignore"):
             fits = np.abs(found.got - guess) <= slack + ROUNDINGS * unit * np.abs(guess)
-        if bool((fits | ~judged).all()):
+        same = (found.got == guess) | (np.isnan(found.got) & np.isnan(guess))
+        if bool((fits | same | ~judged).all()):
             return diagnosis
     return None
 
@@ -209,6 +210,9 @@ def _shaped(family: str, got: Array, want: Array) -> Diagnosis:
         return Diagnosis("sign" if ratio[0] == -1 else family, f"the right value times {ratio.flat[0]:.9g}")
     if np.ptp(gap) <= CONSTANT * np.abs(gap).max():
         return Diagnosis(family, f"the right value and {gap.flat[0]:.9g} more")
+    factor, more = np.polyfit(want, got, 1) if np.ptp(want) > 0 and len(want) > 3 else (0.0, 0.0)
+    if np.abs(factor * want + more - got).max() <= CONSTANT * np.abs(got).max() and factor != 0:
+        return Diagnosis(family, f"the right value times {factor:.9g}, and {more:.9g} more")
     words = f"the ratio to the right value runs from {np.nanmin(ratio):.4g} to {np.nanmax(ratio):.4g}"
     return Diagnosis(family, f"no known mistake fits: {words}")
 

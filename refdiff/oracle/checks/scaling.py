@@ -111,6 +111,14 @@ def from_denoiser(session: Session, layout: tuple[int, ...], pick: Array) -> Que
     size = (np.abs(a * answer) + abs(b) + np.abs(state)) / SIGMA**2
 
     def guesses() -> Iterator[Guess]:
+        for data in RANGES:
+            for own in RANGES:
+                changed = session.dialect.but(data_range=data, denoiser_range=own)
+                c, d = between(changed)
+                if (c, d) != (a, b):
+                    words = f"x in {data} and a denoiser of data in {own}"
+                    found = Diagnosis("data-scaling", words, dialect=changed)
+                    yield found, (c * answer + d - state) / SIGMA**2
         for words, form in (
             ("the denoiser's answer is not scaled back", (answer - state) / SIGMA**2),
             ("the difference is taken in the denoiser's range", (answer - (state - b) / a) / SIGMA**2),

@@ -82,16 +82,15 @@ def _guesses(session: Session, at: dict[str, Array], want: Array) -> Iterator[Gu
     with np.errstate(all="ignore"):
         snr, rest, data2 = abar / (1 - abar), 1 - abar, dialect.sigma_data**2
         sigma2, bound = rest / abar, dialect.weight_bound
-        for name in CHOICES["weighting"]:
-            for kind in ("eps", "x_0", "v", "score"):
-                form = weight(dialect, at, name, kind)
-                if name == dialect.weighting and kind != dialect.parameterization:
-                    words = f"the weight {name} of a model that predicts {kind}"
-                    changed = dialect.but(parameterization=kind)
-                    yield Diagnosis("loss-weight", words, dialect=changed, also=("parameterization",)), form
-                elif kind == dialect.parameterization and name != dialect.weighting:
-                    words = f"the weight is {name}, where {dialect.weighting} is declared"
-                    yield Diagnosis("loss-weight", words, dialect=dialect.but(weighting=name)), form
+        others = [(name, kind) for name in CHOICES["weighting"] for kind in ("eps", "x_0", "v", "score")]
+        declared = (dialect.weighting, dialect.parameterization)
+        for name, kind in sorted(
+            others, key=lambda pair: (pair[0] != declared[0]) + (pair[1] != declared[1])
+        ):
+            if (name, kind) != declared:
+                words = f"the weight is {name} of a model that predicts {kind}, not {' of '.join(declared)}"
+                changed = dialect.but(weighting=name, parameterization=kind)
+                yield Diagnosis("loss-weight", words, dialect=changed), weight(dialect, at, name, kind)
         for words, form in (
             (
                 "the factor 2 and the bracket of 2 (1 - abar) are parted: sqrt(abar) / 2 / (2·1 - abar)",
