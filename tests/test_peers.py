@@ -1,0 +1,329 @@
+"""Other libraries as they are installed: what agrees, and every statement of docs/peers.md."""
+
+import inspect
+import itertools
+import re
+import sys
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+import torch
+
+from refdiff.oracle import Report, adapters, check
+from refdiff.oracle.adapters.common import Rows, drawing
+
+DOCS = (Path(__file__).parent.parent / "docs" / "peers.md").read_text()
+BLOCKS = re.findall(r"^### (.+?)$|^```python\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
+CITED = re.findall(r"`(\w+)/([\w/.]+):(\d+)`: `([^`]+)`", DOCS)
+# short chains, where nothing else is said
+T = 20
+
+
+def reported(name: str, **options) -> Report:
+    return check(adapters.load(name, options))
+
+
+def named_blocks() -> list[tuple[str, str]]:
+    title, found = "", []
+    for heading, code in BLOCKS:
+        title = heading or title
+        if code:
+            found.append((title, code))
+    return found
+
+
+@pytest.mark.parametrize(("title", "code"), named_blocks(), ids=lambda value: value[:40])
+def test_a_finding_is_reproduced_by_hand(title: str, code: str):
+    exec(compile(code, title, "exec"), {"__name__": "finding"})
+
+
+@pytest.mark.parametrize(("package", "path", "line", "words"), CITED, ids=str)
+def test_a_cited_line_is_the_installed_one(package: str, path: str, line: str, words: str):
+    source = Path(distribution(package).locate_file(f"{package}/{path}")).read_text().splitlines()
+    assert words in source[int(line) - 1]
+
+
+def test_the_versions_are_the_ones_that_are_named():
+    for package in ("torchebm", "azula"):
+        assert f"`{package}` {distribution(package).version}" in DOCS
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ScoreMatching",
+        "SlicedScoreMatching",
+        "DenoisingScoreMatching",
+        "ContrastiveDivergence",
+        "LangevinDynamics",
+        "DoubleWellModel",
+        "GaussianModel",
+        "HarmonicModel",
+        "RosenbrockModel",
+        "AckleyModel",
+        "RastriginModel",
+        "HimmelblauModel",
+        "BoothModel",
+        "StyblinskiTangModel",
+    ],
+)
+def test_torchebm_agrees(name: str):
+    report = reported(f"torchebm:{name}")
+    assert report.ok, str(report)
+    assert "dtype=float64 was set here" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("LangevinDynamics", {"noise_scale": 0.5}),
+        ("LangevinDynamics", {"dtype": "float32"}),
+        ("ScoreMatching", {"dtype": "float32"}),
+        ("SlicedScoreMatching", {"use_autograd": False, "n_projections": 3}),
+        ("DenoisingScoreMatching", {"axes": 3}),
+        ("ContrastiveDivergence", {"axes": 3}),
+    ],
+    ids=str,
+)
+def test_torchebm_agrees_with_other_settings(name: str, options: dict):
+    report = reported(f"torchebm:{name}", **options)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "failing"),
+    [
+        ("ScoreMatching", {"hessian_method": "approx"}, "ssm_loss.value"),
+        ("SlicedScoreMatching", {"axes": 3}, "ssm_loss.value"),
+        ("ContrastiveDivergence", {"energy_reg_weight": 0.001}, "contrastive_loss.value"),
+        ("LangevinDynamics", {"clamp": [-1, 1]}, "langevin_sample.affine"),
+    ],
+    ids=str,
+)
+def test_the_oracle_fails_what_torchebm_has_wrong(name: str, options: dict, failing: str):
+    report = reported(f"torchebm:{name}", **options)
+    assert report[failing].status == "fail", str(report)
+
+
+def test_the_exact_loss_asks_no_image_energy():
+    target = adapters.load("torchebm:ScoreMatching", {"axes": 3})
+    assert target.esm_loss(torch.neg, torch.zeros(2, 30)) is NotImplemented
+    with pytest.raises(ValueError, match=r"of shape \('B', 2, 3, 5\) is asked with shape \(1, 30\)"):
+        target.esm_loss(torch.neg, torch.zeros(2, 2, 3, 5))
+
+
+SCHEDULES = ("vp", "cosine", "rectified", "decay", "ve")
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", ["DDPMSampler", "DDIMSampler"])
+def test_azulas_samplers_agree_on_every_schedule(name: str, schedule: str):
+    report = reported(f"azula:{name}", schedule=schedule, T=T)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_azulas_steps_agree_where_time_0_keeps_noise(schedule: str):
+    report = reported("azula:DDPMSampler", schedule=schedule, sigma_min=0.001, T=T)
+    assert report.ok, str(report)
+    assert report["ddpm_step.coefficients"].status == "pass"
+    assert report["sample.coefficients"].status == "skip" and "time 0 keeps noise" in str(report)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "EulerSampler",
+        "zABSampler",
+        "vABSampler",
+        "zEABSampler",
+        "xEABSampler",
+        "KarrasDenoiser",
+        "SimpleDenoiser",
+        "CFGDenoiser",
+        "VPSchedule",
+        "CosineSchedule",
+        "RectifiedSchedule",
+        "DecaySchedule",
+        "VESchedule",
+    ],
+)
+def test_azula_agrees(name: str):
+    report = reported(f"azula:{name}", T=T)
+    assert report.ok, str(report)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"eta": 0.5}, {"eta": 1.0}, {"dtype": "float32"}, {"denoiser": "karras", "eta": 0.3}],
+    ids=str,
+)
+def test_azulas_eta_is_a_square_in_any_dtype(options: dict):
+    report = reported("azula:DDIMSampler", T=T, **options)
+    assert report.ok, str(report)
+    target = adapters.load("azula:DDIMSampler", options)
+    target.dialect = target.dialect.but(eta="eta")
+    assert not check(target, only="ddim_step.variance").ok
+
+
+BROKEN = [
+    # (what, where the adapter finds it, its replacement, the check that fails)
+    ("sqrt", "DDPMSampler", "sigma_s * torch.sqrt(tau) *", "sigma_s * tau *", "ddpm_step.coefficients"),
+    ("level", "DDIMSampler", "alpha_s * q_t.mean", "alpha_t * q_t.mean", "ddim_step.coefficients"),
+    ("sign", "CFGDenoiser", "(q_pos.mean - q_neg.mean)", "(q_neg.mean - q_pos.mean)", "cfg.coefficients"),
+    ("weight", "KarrasDenoiser", "** 2 + 1\n", "** 2\n", "loss.value"),
+]
+
+
+@pytest.mark.parametrize(("what", "name", "line", "wrong", "failing"), BROKEN, ids=lambda v: str(v)[:12])
+def test_a_broken_azula_fails(what: str, name: str, line: str, wrong: str, failing: str):
+    target = adapters.load(f"azula:{name}", {"T": T})
+    source = inspect.getsource(target.cls)
+    assert line in source
+    scope = dict(vars(sys.modules[target.cls.__module__]))
+    exec(source.replace(line, wrong), scope)
+    # a denoiser is made by name, a sampler and a guide from the class
+    held = "denoiser_class" if target.denoiser_class is target.cls else "cls"
+    setattr(target, held, scope[name])
+    report = check(target, only=failing)
+    assert report[failing].status == "fail", (what, str(report))
+
+
+class Conjugate:
+    """x ~ N(m, S), y = A x + N(0, v): E[x | x_t] and E[x | x_t, y] in closed form."""
+
+    def __init__(self, numbers: int):
+        from azula.noise import VPSchedule
+
+        draw = torch.Generator().manual_seed(numbers)
+        root, self.m, self.x = (
+            torch.randn(*shape, generator=draw, dtype=torch.float64) for shape in ((3, 3), (3,), (4, 3))
+        )
+        self.A = torch.randn(numbers, 3, generator=draw, dtype=torch.float64)
+        self.y = torch.randn(4, numbers, generator=draw, dtype=torch.float64)
+        self.S, self.v = root @ root.T + torch.eye(3, dtype=torch.float64), 0.3
+        self.schedule, self.t = VPSchedule(), torch.tensor(0.4, dtype=torch.float64)
+
+    def mean(self, x: torch.Tensor, observed: bool) -> torch.Tensor:
+        alpha, sigma = self.schedule(self.t)
+        precision = torch.linalg.inv(self.S) + (alpha / sigma) ** 2 * torch.eye(3, dtype=torch.float64)
+        right = torch.linalg.solve(self.S, self.m) + alpha / sigma**2 * x
+        if observed:
+            precision = precision + self.A.T @ self.A / self.v
+            right = right + self.y @ self.A / self.v
+        return torch.linalg.solve(precision, right.T).T
+
+    def denoiser(self):
+        from azula.denoise import Denoiser, DiracPosterior
+
+        outer = self
+
+        class Exact(Denoiser):
+            schedule = outer.schedule
+
+            def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> DiracPosterior:
+                return DiracPosterior(outer.mean(x_t, False))
+
+        return Exact()
+
+    def error(self, denoiser) -> float:
+        return float((denoiser(self.x, self.t).mean - self.mean(self.x, True)).abs().max())
+
+
+def test_azulas_gaussian_denoiser_is_the_posterior_mean():
+    from azula.denoise import GaussianDenoiser
+    from azula.linalg.covariance import FullCovariance
+
+    at = Conjugate(2)
+    values, axes = torch.linalg.eigh(at.S)
+    denoiser = GaussianDenoiser(at.m, FullCovariance(axes, values), at.schedule)
+    assert (denoiser(at.x, at.t).mean - at.mean(at.x, False)).abs().max() < 1e-12
+
+
+def test_azulas_moment_matching_is_exact_after_as_many_iterations_as_numbers_are_observed():
+    from azula.guidance.jfps import JFPSDenoiser
+    from azula.guidance.mmps import MMPSDenoiser
+    from azula.linalg.covariance import FullCovariance, IsotropicCovariance
+
+    at = Conjugate(2)
+    values, axes = torch.linalg.eigh(at.S)
+    noise = IsotropicCovariance(torch.tensor(at.v, dtype=torch.float64))
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x @ at.A.T
+
+    for iterations in (1, 2):
+        moments = MMPSDenoiser(at.denoiser(), at.y, forward, noise, iterations=iterations)
+        free = JFPSDenoiser(
+            at.denoiser(), at.y, forward, noise, FullCovariance(axes, values), iterations=iterations
+        )
+        for denoiser in (moments, free):
+            assert at.error(denoiser) > 0.01 if iterations == 1 else at.error(denoiser) < 1e-12
+
+
+def test_azulas_projected_moments_are_exact_for_one_number():
+    from azula.guidance.tmpd import TMPDenoiser
+
+    for numbers, exact in ((1, True), (2, False)):
+        at = Conjugate(numbers)
+        error = at.error(TMPDenoiser(at.denoiser(), at.y, lambda x, A=at.A: x @ A.T, at.v))
+        assert error < 1e-12 if exact else error > 0.01
+
+
+def test_azulas_solvers_have_their_order():
+    from azula import sample
+
+    scope: dict = {"__name__": "finding"}
+    exec(next(code for title, code in named_blocks() if "Rosenbrock" in title), scope)
+    for cls in (sample.zABSampler, sample.vABSampler, sample.zEABSampler, sample.xEABSampler):
+        for asked in (1, 2, 3):
+            assert abs(scope["order"](cls, 64, asked) - asked) < 0.25, (cls, asked)
+
+
+def test_torchebms_signs_give_the_exact_loss_in_the_mean():
+    from torchebm.core import StyblinskiTangModel
+    from torchebm.losses import ScoreMatching, SlicedScoreMatching
+
+    x = torch.tensor([[0.3, -1.1, 0.7]], dtype=torch.float64)
+    model = StyblinskiTangModel(dtype=x.dtype)
+    loss = SlicedScoreMatching(model, n_projections=1, dtype=x.dtype)
+    values = []
+    for signs in itertools.product((-1.0, 1.0), repeat=3):
+        with drawing(torch.tensor(signs)):
+            values.append(loss(x))
+    want = ScoreMatching(model, dtype=x.dtype)(x)
+    assert abs(torch.stack(values).mean() - want) < 1e-12
+    assert abs(values[0] - want) > 0.1
+
+
+def test_rows_are_asked_one_at_a_time_and_the_last_question_is_the_whole_batch():
+    asked = []
+
+    def function(x: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        asked.append((x.clone(), label.clone()))
+        return 2 * x
+
+    x = torch.arange(6.0).reshape(3, 2)
+    rows = Rows(function, torch.zeros_like(x))
+    for i in range(3):
+        assert torch.equal(rows.row(i)(x[i : i + 1], torch.tensor([i + 5.0])), 2 * x[i : i + 1])
+    assert torch.equal(asked[-1][0], x) and asked[-1][1].tolist() == [5.0, 6.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("torchebm:NoSuchLoss", {}, "torchebm class must be one of ScoreMatching"),
+        ("torchebm:ScoreMatching", {"hesian_method": "exact"}, "did you mean hessian_method"),
+        ("torchebm:SlicedScoreMatching", {"projection_type": "sphere"}, "projection_type must be gaussian"),
+        ("torchebm:LangevinDynamics", {"dtype": "float16"}, "dtype must be one of float32, float64"),
+        ("azula:NoSuchSampler", {}, "azula class must be one of DDPMSampler"),
+        ("azula:DDIMSampler", {"schedule": "linear"}, "schedule must be one of vp"),
+        ("azula:DDIMSampler", {"etta": 1}, "did you mean eta"),
+        ("azula:zABSampler", {"order": 2}, "order must be 1"),
+    ],
+)
+def test_what_is_not_known_is_named(name: str, options: dict, words: str):
+    with pytest.raises(ValueError, match=words):
+        adapters.load(name, options)
