@@ -259,8 +259,8 @@ label_slope = _symbol("label_slope", "real", "second derivative of the label's l
 label_bend = _symbol("label_bend", "real", "third derivative of the label's log-probability", "g''")
 label_prev = _symbol("label_prev", "positive", "probability of the label given x_{t-1}", r"q(y\mid x_{t-1})")
 label_t = _symbol("label_t", "positive", "probability of the label given x_t", r"q(y\mid x_t)")
-twist_prev = _symbol("twist_prev", "positive", "mean of q(y | x_0)^s given x_{t-1}", "h_{t-1}")
-twist_t = _symbol("twist_t", "positive", "mean of q(y | x_0)^s given x_t", "h_t")
+twist_prev = _symbol("twist_prev", "positive", "mean of q(y | x_0)^κ given x_{t-1}", "h_{t-1}")
+twist_t = _symbol("twist_t", "positive", "mean of q(y | x_0)^κ given x_t", "h_t")
 step_density = _symbol("step_density", "positive", "forward kernel of one step", r"q(x_t\mid x_{t-1})")
 reverse_density = _symbol(
     "reverse_density", "positive", "reverse kernel of one step", r"q(x_{t-1}\mid x_t)"
