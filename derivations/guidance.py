@@ -61,7 +61,7 @@ PARTS = (guided_labels, guided_kernel, guided_gaussian)
     title="score of q(x_t) q(y | x_t)^κ; for κ = 1 that of x_t given the label",
     lhs=score,
     rhs=GUIDED_SCORE,
-    citations=("Dhariwal2021:11", "S004:7.12"),
+    citations=("Dhariwal2021:11", "S004:7.12", "S004:§7.4"),
     reference="refdiff.guidance:guided_score",
     decoys=(
         Decoy("sign", score - guide_scale * label_score, "sign", "away from the label"),

@@ -209,11 +209,13 @@ def true_reverse(power: int, chain: LabelledChain, point: Point) -> sp.Rational:
     ),
 )  # fmt: skip
 def _powered_reverse(claim: sp.Expr) -> Iterator[Step]:
-    """The label with probability q(y | x_0)^κ is a label like any other, so the reverse kernel is that of
-    Bayes with h_t, the mean of q(y | x_0)^κ given x_t. Guidance with the scale κ has the power of the mean
-    instead. For κ = 1 both are the same; on finite chains κ is 2 and 3."""
-    as_label = {twist_prev: label_prev, twist_t: label_t}
-    yield Identity("a label like any other", claim.xreplace(as_label), CONDITIONAL)
+    """With W all paths to x_{t-1} weighted with q(y | x_0)^κ, its quotient by the density of x_{t-1} is h, the
+    mean of q(y | x_0)^κ given x_{t-1}; the rest is Bayes' rule, and for κ = 1 it is the kernel given the
+    label. Guidance with the scale κ has the power of the mean instead. On finite chains κ is 2 and 3."""
+    weighted, weighted_t = positive("W", x_prev), positive("W_t", x_t)
+    means = {twist_prev: weighted / DENSITY, twist_t: weighted_t / DENSITY_T}
+    yield Identity("Bayes", claim.xreplace({**ON_PATHS, **means}), FORWARD * weighted / weighted_t)
+    yield Identity("κ = 1", claim.xreplace({twist_prev: label_prev, twist_t: label_t}), CONDITIONAL)
     for power in (2, 3):
         cases = everywhere(claim, partial(on_powered_chain, power), partial(true_reverse, power))
         yield Enumeration(f"finite chains with the scale {power}", cases)
