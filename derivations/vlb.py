@@ -232,6 +232,35 @@ def _excess_step(claim: sp.Expr) -> Iterator[Step]:
     yield Inequality("the means' share is a square times this", 1 / (2 * sigma_t**2), ">", sp.Integer(0))
 
 
+DECODER_RATIO = x_0_variance / sigma_t**2
+
+
+@formula(
+    "vlb.excess_decoder",
+    title="what any other Gaussian decoder adds to the bound, at one x_1",
+    lhs=sp.Symbol("Delta_L"),
+    rhs=(DECODER_RATIO - 1 - sp.log(DECODER_RATIO)) / 2 + (x_0_hat - mu_hat) ** 2 / (2 * sigma_t**2),
+    citations=("Ho2020:5",),
+    uses=("vlb.excess_step", "gaussian.kl"),
+    decoys=(
+        Decoy(
+            "variances-forgotten", (x_0_hat - mu_hat) ** 2 / (2 * sigma_t**2), "likelihood",
+            "the squared error alone, as if σ_1 were right",
+        ),
+    ),
+)  # fmt: skip
+def _excess_decoder(claim: sp.Expr) -> Iterator[Step]:
+    """The mean of log q(x_0 | x_1) − log p(x_0 | x_1) over Gaussian data given x_1, of mean x̂_0. So the
+    bound of a chain is −log p plus the sum of this, of the excess of each step and of that of the prior;
+    none of the T + 1 is negative, so no chain is below −log p on average, for any T."""
+    exact, model = normal(x_0, x_0_hat, x_0_variance), normal(x_0, mu_hat, sigma_t**2)
+    ratio = exact.exponent - model.exponent + sp.log(sigma_t) - sp.log(x_0_variance) / 2
+    yield Expectation("mean of the log-ratio", ratio, {x_0: (x_0_hat, x_0_variance)}, claim)
+    yield from rate_of_log(RATIO_OF_VARIANCES)
+    same = (RATIO_OF_VARIANCES - 1 - sp.log(RATIO_OF_VARIANCES)).subs(RATIO_OF_VARIANCES, DECODER_RATIO)
+    yield Identity("the same r here", claim - (x_0_hat - mu_hat) ** 2 / (2 * sigma_t**2), same / 2)
+
+
 @formula(
     "vlb.excess_prior",
     title="what the standard normal prior adds to the bound of the exact chain, on average",

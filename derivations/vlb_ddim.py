@@ -96,6 +96,11 @@ def _ddim_weight_eps(claim: sp.Expr) -> Iterator[Step]:
     yield Identity("half the squared slope over the variance", claim, step_slope**2 / (2 * sigma_t**2))
 
 
+GUESS = x_0 + sp.sqrt((1 - abar_t) / abar_t) * (eps - eps_hat)
+NOISE_RATIO = (1 - abar_t) / sigma_t**2
+AS_PRINTED = (NOISE_RATIO - 1 - sp.log(NOISE_RATIO) + (sp.sqrt(abar_t) * x_0 - GUESS) ** 2 / sigma_t**2) / 2
+
+
 @formula(
     "vlb.ddim_direct_term",
     title="the terms of DDIM's objective that reach the data directly: t = 1, and every level left out",
@@ -112,6 +117,10 @@ def _ddim_weight_eps(claim: sp.Expr) -> Iterator[Step]:
         Decoy(
             "constant-missing", (1 - abar_t) / (2 * sigma_t**2 * abar_t) * (eps - eps_hat) ** 2, "likelihood",
             "without the normaliser, which depends on σ_t", "S004:5.9",
+        ),
+        Decoy(
+            "divergence-as-printed", AS_PRINTED, "likelihood",
+            "KL(q(x_t | x_0) ‖ p(x_0 | x_t)) taken at its word: laws of different variables", "S004:5.14",
         ),
     ),
 )  # fmt: skip
