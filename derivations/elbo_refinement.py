@@ -289,7 +289,7 @@ SKEW = sp.Symbol("k", real=True)
     uses=("elbo.small_step",),
     decoys=(
         Decoy("second-order", beta**2 * score_curvature**2 / 12, "discretization", "β² where β³ belongs"),
-        Decoy("mean-square-of-u³", 5 * beta**3 * score_curvature**2 / 24, "likelihood", "the shift left in"),
+        Decoy("shift-left-in", 5 * beta**3 * score_curvature**2 / 24, "likelihood", "the mean square of u³"),
     ),
 )
 def _small_step_divergence(claim: sp.Expr) -> Iterator[Step]:
