@@ -209,9 +209,9 @@ def true_reverse(power: int, chain: LabelledChain, point: Point) -> sp.Rational:
     ),
 )  # fmt: skip
 def _powered_reverse(claim: sp.Expr) -> Iterator[Step]:
-    """With W all paths to x_{t-1} weighted with q(y | x_0)^κ, its quotient by the density of x_{t-1} is h, the
-    mean of q(y | x_0)^κ given x_{t-1}; the rest is Bayes' rule, and for κ = 1 it is the kernel given the
-    label. Guidance with the scale κ has the power of the mean instead. On finite chains κ is 2 and 3."""
+    """With W all paths to x_{t-1} weighted with q(y | x_0)^κ, its quotient by the density of x_{t-1} is
+    the mean h of q(y | x_0)^κ given x_{t-1}; the rest is Bayes' rule, and for κ = 1 it is the kernel given
+    the label. Guidance with the scale κ has the power of the mean instead. On finite chains κ is 2 and 3."""
     weighted, weighted_t = positive("W", x_prev), positive("W_t", x_t)
     means = {twist_prev: weighted / DENSITY, twist_t: weighted_t / DENSITY_T}
     yield Identity("Bayes", claim.xreplace({**ON_PATHS, **means}), FORWARD * weighted / weighted_t)
