@@ -17,6 +17,7 @@ from tests.zoo import chapters
 from tests.zoo.base import dialect
 from tests.zoo.chapters_conventions import CHAPTER_CONVENTIONS, short
 from tests.zoo.chapters_hostile import CHAPTER_HOSTILE
+from tests.zoo.chapters_reference import REFERENCE
 
 TOPICS: dict[type[Any], dict[str, Any]] = {
     chapters.Energies: {},
@@ -42,6 +43,13 @@ def test_what_the_mutants_are_made_from_passes(topic: type[Any], dtype: str):
 @pytest.mark.parametrize("id", CHAPTER_CONVENTIONS)
 def test_a_convention_is_never_a_failure(id: str):
     report = check(CHAPTER_CONVENTIONS[id])
+    assert report.ok, str(report)
+    assert report.summary["pass"] > 0
+
+
+@pytest.mark.parametrize("target", REFERENCE, ids=lambda target: target.name)
+def test_the_reference_passes(target: type[Target]):
+    report = check(target)
     assert report.ok, str(report)
     assert report.summary["pass"] > 0
 

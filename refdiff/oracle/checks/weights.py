@@ -48,7 +48,9 @@ def weight(dialect: Dialect, at: dict[str, Array], name: str, kind: str) -> Arra
 
 def _levels(session: Session) -> Array:
     T = session.T
-    return np.array([1, max(T // 20, 2), T // 3, T // 2 + 1, T])
+    # the bound has no such term at t = 1, where the right step is exact
+    first = 2 if session.dialect.weighting == "vlb" else 1
+    return np.array([first, max(T // 20, 3), T // 3, T // 2 + 1, T])
 
 
 @question("loss_weight")
@@ -61,7 +63,6 @@ def loss_weight(session: Session, layout: tuple[int, ...], pick: Array) -> Quest
     dialect, t = session.dialect, _levels(session)[pick]
     at = symbols(session, t)
     want = weight(dialect, at, dialect.weighting, dialect.parameterization)
-    # the bound's weight has no value at t = 1, where the right step is exact
     judged = np.isfinite(want)
     with np.errstate(all="ignore"):
         # what float32 leaves of 1 - alpha_bar, of beta and of their quotients
