@@ -15,13 +15,13 @@ from refdiff.oracle.checks import CHECKS
 from refdiff.oracle.expected import expected
 from refdiff.schedule import cosine, linear
 from tests.zoo.base import Ancestral, Textbook, dialect, rows
-from tests.zoo.chapters import Chains, Energies, Guides, Likelihoods, Losses, Ranges, Weights
+from tests.zoo.chapters import Chains, Energies, Guides, Likelihoods, Losses, Ranges, Transitions, Weights
 
 T = 60
 BETAS = linear(T, 1e-3, 0.1).beta[1:]
 
 
-class Right(Energies, Chains, Losses, Likelihoods, Weights, Ranges, Guides, Textbook):
+class Right(Energies, Chains, Losses, Likelihoods, Transitions, Weights, Ranges, Guides, Textbook):
     """The zoo's textbook on a short chain, with the further chapters beside it."""
 
     T = T
@@ -100,7 +100,7 @@ VALUES = tuple(id.partition(".")[0] for id in CHECKS if id.endswith(".batch_inde
 VALUES = tuple(port for port in VALUES if {f"{port}.value", f"{port}.shape"} <= set(CHECKS))
 ENERGIES = ("energy", "energy_score")
 # a table of the schedule enters, which may be in float32
-OF_TABLES = ("prior_kl", "loss_weight", "classifier_guided_mean")
+OF_TABLES = ("prior_kl", "loss_weight", "classifier_guided_mean", "step_log_likelihood")
 CHAINS = ("langevin_sample", "annealed_langevin")
 
 
@@ -117,6 +117,10 @@ def decoder(change: Callable[[Any, Any, Any], Any]) -> type[Target]:
 def closed(x: Any, mean: Any, scale: Any) -> Any:
     normal = torch.distributions.Normal(mean, scale)
     return (normal.cdf(x + 1 / 255) - normal.cdf(x - 1 / 255)).clamp(min=1e-300).log()
+
+
+def gaussian(x: Any, mean: Any, sigma: Any) -> Any:
+    return (-0.5 * ((x - mean) / sigma) ** 2 - sigma.log() - 0.5 * np.log(2 * np.pi)).flatten(1).sum(1)
 
 
 def with_louder_score(right: Callable[..., Any]) -> Callable[..., Any]:
@@ -151,6 +155,9 @@ MUTANTS: dict[str, type[Target]] = {
         classifier_guided_mean=lambda self, x, t, eps, g, scale: Right.classifier_guided_mean(
             self, x, t, eps, lambda x, t: g(2 * x, t), scale
         )
+    ),
+    "step_log_likelihood.deterministic": mutant(
+        step_log_likelihood=lambda self, x, *args: gaussian(x, *self.step_moments(*args))
     ),
     "noise_scales.count": changed("noise_scales", lambda x: x[1:]),
     "noise_scales.values": changed("noise_scales", lambda x: x**2),

@@ -24,6 +24,7 @@ TOPICS: dict[type[Any], dict[str, Any]] = {
     chapters.Chains: {},
     chapters.Losses: {},
     chapters.Likelihoods: {},
+    chapters.Transitions: {},
     chapters.Weights: {"weighting": "min_snr"},
     chapters.Ranges: {"denoiser_range": "[0, 1]"},
     chapters.Guides: {},

@@ -86,7 +86,8 @@ class Dialect:
             mean (over the dimensions).
         sliced: the square in ``ssm_loss``: "plain" ((v·s)²/2), or "reduced" (|s|²/2).
         dsm_weight: of a denoising loss: "one", or "sigma_squared".
-        likelihood: of ``prior_kl`` and ``vlb``, in nats or bits, a sample or a dimension;
+        likelihood: of ``prior_kl``, ``vlb`` and ``step_log_likelihood``: in nats or bits, of a sample or a
+            dimension;
             ``decoder_log_likelihood`` is of an element in any case, in nats or bits.
         decoder: "discretized" (the mass of a bin of 256), or "continuous" (the density).
         normal_cdf: in the discretised decoder: "exact", or "tanh" (the approximation of many code bases).
@@ -229,9 +230,9 @@ class Target:
     (B,): ``esm_loss(score_fn, x)``, ``ssm_loss(score_fn, x, v)``, ``dsm_loss(score_fn, x, sigma, noise)``,
     ``smld_loss(score_fn, sigmas, x, index, noise)``.
     Likelihoods: ``prior_kl(x0)`` (B,), ``decoder_log_likelihood(x, mean, log_scale)`` an element,
-    ``bits_per_dim(nats, dims)``, ``vlb(model, x0, noises)`` (B,) with noises (T, B, *) of levels 1..T;
-    ``loss_weight(t)`` (B,). Data: ``normalize_data(x)``, ``unnormalize_data(x)``,
-    ``score_from_denoiser(denoiser, x, sigma)``.
+    ``bits_per_dim(nats, dims)``, ``vlb(model, x0, noises)`` (B,) with noises (T, B, *) of levels 1..T,
+    ``step_log_likelihood(x_s, x_t, t, s, eps, eta)`` (B,), of a DDIM step; ``loss_weight(t)`` (B,).
+    Data: ``normalize_data(x)``, ``unnormalize_data(x)``, ``score_from_denoiser(denoiser, x, sigma)``.
     Guidance: ``guided_eps(eps, t, grad, scale)``, ``classifier_guided_mean(x_t, t, eps, gradient_fn,
     scale)`` with ``gradient_fn(x, t)``, ``cfg(uncond, cond, scale)``, ``cfg_step(x_t, t, s, uncond, cond,
     scale)`` on eps, ``observation_gradient(x0, y, sigma)``.
@@ -275,6 +276,7 @@ PORTS = (
     "decoder_log_likelihood",
     "bits_per_dim",
     "vlb",
+    "step_log_likelihood",
     "loss_weight",
     "normalize_data",
     "unnormalize_data",

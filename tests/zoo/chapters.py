@@ -165,6 +165,27 @@ class Likelihoods:
         return total
 
 
+class Transitions:
+    """The log-likelihood of a step of DDIM, nothing where it is deterministic."""
+
+    def step_moments(
+        self: Any, x_t: Tensor, t: Tensor, s: Tensor, eps: Tensor, eta: float
+    ) -> tuple[Tensor, Tensor]:
+        abar_t, abar_s = self.level(t, x_t), self.level(s, x_t)
+        sigma = eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s)).sqrt()
+        x0 = (x_t - (1 - abar_t).sqrt() * eps) / abar_t.sqrt()
+        return abar_s.sqrt() * x0 + (1 - abar_s - sigma**2).sqrt() * eps, sigma
+
+    def step_log_likelihood(
+        self, x_s: Tensor, x_t: Tensor, t: Tensor, s: Tensor, eps: Tensor, eta: float
+    ) -> Tensor:
+        mean, sigma = self.step_moments(x_t, t, s, eps, eta)
+        still = sigma == 0
+        sigma = torch.where(still, 1.0, sigma)
+        logs = -0.5 * ((x_s - mean) / sigma) ** 2 - sigma.log() - 0.5 * math.log(2 * math.pi)
+        return torch.where(still, 0.0, logs).flatten(1).sum(1)
+
+
 class Weights:
     """The weight of min-SNR for a model that predicts eps."""
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tests.zoo.base import STEPS, dialect
-from tests.zoo.chapters import Energies, Guides, Likelihoods, Ranges, Walk, Weights, alone
+from tests.zoo.chapters import Energies, Guides, Likelihoods, Ranges, Transitions, Walk, Weights, alone
 from tests.zoo.known import KNOWN, zero_snr_betas
 
 
@@ -112,6 +112,14 @@ class ObservationNoiseHalved(alone(Guides)):
 class BinsOnLatents(alone(Likelihoods)):
     dialect = dialect(decoder="continuous", data_range="latent")
     bits_per_dim = None
+
+
+@KNOWN("LIK-11", "likelihood")
+class NaNWithoutNoise(alone(Transitions)):
+    def step_log_likelihood(self, x_s, x_t, t, s, eps, eta):
+        mean, sigma = self.step_moments(x_t, t, s, eps, eta)
+        quotient = (x_s - mean) ** 2 / sigma**2
+        return (-0.5 * quotient - sigma.log() - 0.5 * np.log(2 * np.pi)).flatten(1).sum(1)
 
 
 @KNOWN("SCL-01", "data-scaling")

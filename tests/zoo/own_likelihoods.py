@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from tests.zoo.chapters import Likelihoods
+from tests.zoo.chapters import Likelihoods, Transitions
 from tests.zoo.chapters_own import own
 
 # likelihoods
@@ -204,4 +204,35 @@ bound(
     "state-broadcast",
     family="state-broadcast",
     vlb=lambda self, model, x0, z: Likelihoods.vlb(self, model, x0, z).mean(),
+)
+
+
+# the likelihood of a step
+
+
+def step(id, *also, family="likelihood", form):
+    """A step's log-likelihood from (x_s, mean, sigma)."""
+
+    def step_log_likelihood(self, x_s, x_t, t, s, eps, eta):
+        mean, sigma = self.step_moments(x_t, t, s, eps, eta)
+        sigma = torch.where(sigma == 0, 1.0, sigma)
+        return form(x_s, mean, sigma)
+
+    own(f"stp-{id}", family, Transitions, *also, step_log_likelihood=step_log_likelihood)
+
+
+def summed_normal(x, mean, sigma):
+    return log_normal(x, mean, sigma).flatten(1).sum(1)
+
+
+step("mean-over-dimensions", "convention", form=lambda x, m, s: log_normal(x, m, s).flatten(1).mean(1))
+step("negative", "sign", form=lambda x, m, s: -summed_normal(x, m, s))
+step("without-normaliser", form=lambda x, m, s: (-0.5 * ((x - m) / s) ** 2).flatten(1).sum(1))
+step("without-two-pi", form=lambda x, m, s: (-0.5 * ((x - m) / s) ** 2 - s.log()).flatten(1).sum(1))
+step("variance-for-std", form=lambda x, m, s: summed_normal(x, m, s**2))
+step(
+    "half-missing", form=lambda x, m, s: summed_normal(x, m, s) - 0.5 * (((x - m) / s) ** 2).flatten(1).sum(1)
+)
+step(
+    "of-the-batch", "likelihood", family="state-broadcast", form=lambda x, m, s: summed_normal(x, m, s).mean()
 )

@@ -20,6 +20,7 @@ from refdiff.oracle.checks import (
     scores,
     tables,
     timesteps,
+    transitions,
     weights,
 )
 from refdiff.oracle.checks.registry import CHECKS, Check
@@ -44,5 +45,6 @@ __all__ = [
     "scores",
     "tables",
     "timesteps",
+    "transitions",
     "weights",
 ]

@@ -30,7 +30,7 @@ def _points(session: Session, pick: Array) -> Points:
     return Points(t, t - 1, {"scale": np.full(len(t), SCALE)})
 
 
-def _combined(coefficients: Array, *states: Array) -> Array:
+def combined(coefficients: Array, *states: Array) -> Array:
     """A coefficient a row times each state, summed."""
     rows = (-1, *[1] * (states[0].ndim - 1))
     return np.asarray(
@@ -66,11 +66,11 @@ def guided(session: Session, layout: tuple[int, ...], pick: Array) -> Question:
                     dialect=dialect.but(variance=other),
                     also=("variance", "guidance"),
                 )
-                yield found, _combined(formulas.run(code, symbols, STATES), *states)
+                yield found, combined(formulas.run(code, symbols, STATES), *states)
         for family, words, program in formulas.CONFUSED["guided_mean"]:
             code = formulas.compiled(formulas.adapted(program, port, dialect))
             form = formulas.run(code, symbols, STATES)
-            yield Diagnosis(family, words, also=("guidance",)), _combined(form, *states)
+            yield Diagnosis(family, words, also=("guidance",)), combined(form, *states)
         for family, words, spoken in (
             ("guidance", "the scale is ignored", {"scale": np.ones(len(points))}),
             ("guidance", "the scale is squared", {"scale": np.full(len(points), SCALE**2)}),
@@ -82,12 +82,12 @@ def guided(session: Session, layout: tuple[int, ...], pick: Array) -> Question:
                 form[2] = SCALE * np.sqrt(form[2] / SCALE)
             else:
                 form = formulas.run(code, symbols | spoken, STATES)
-            yield Diagnosis(family, words, also=("guidance",)), _combined(form, *states)
+            yield Diagnosis(family, words, also=("guidance",)), combined(form, *states)
 
     level = torch.as_tensor(points.t + dialect.index_origin - 1)
     given = {"x_t": x, "t": level, "eps": eps, "gradient_fn": Recording(session, grad), "scale": SCALE}
-    size = _combined(want.local + want.grown, *sizes)
-    return Question(given, _combined(want.values, *states), size, "guidance", guesses, tables=True)
+    size = combined(want.local + want.grown, *sizes)
+    return Question(given, combined(want.values, *states), size, "guidance", guesses, tables=True)
 
 
 @check("classifier_guided_mean.point")
@@ -122,7 +122,7 @@ def _where(session: Session, found: Answer, seen: Array) -> str:
     points = _points(session, np.arange(ROWS))
     still = Points(points.t, points.s, {"scale": np.zeros(ROWS)})
     port = formulas.PORTS["guided_mean"]
-    mean = _combined(expected(port, session.dialect, session.declared, still).values[:2], x, eps)
+    mean = combined(expected(port, session.dialect, session.declared, still).values[:2], x, eps)
     # what single precision leaves of the coefficients of the mean
     slack = 1e4 * UNIT["float32"]
 
@@ -135,11 +135,11 @@ def _where(session: Session, found: Answer, seen: Array) -> str:
         session.declared,
         Points(points.t, points.s, {}),
     )
-    states = {"x_t": x, "mean": mean, "the predicted x_0": _combined(pure.values, x, eps)}
+    states = {"x_t": x, "mean": mean, "the predicted x_0": combined(pure.values, x, eps)}
     for name, state in states.items():
         if is_(state):
             return name
-    shifted = _combined(np.stack([np.ones(ROWS)]), found.got.reshape(ROWS, -1))
+    shifted = combined(np.stack([np.ones(ROWS)]), found.got.reshape(ROWS, -1))
     return "the shifted mean" if is_(shifted) else "another point"
 
 
