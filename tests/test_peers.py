@@ -45,7 +45,7 @@ def test_a_cited_line_is_the_installed_one(package: str, path: str, line: str, w
 
 
 def test_the_versions_are_the_ones_that_are_named():
-    for package in ("torchebm", "azula"):
+    for package in ("torchebm", "azula", "score_models"):
         assert f"`{package}` {distribution(package).version}" in DOCS
 
 
@@ -190,6 +190,20 @@ def test_a_broken_azula_fails(what: str, name: str, line: str, wrong: str, faili
     assert report[failing].status == "fail", (what, str(report))
 
 
+@pytest.mark.parametrize("name", ["ScoreModel", "sliced_score_matching_loss", "VPSDE"])
+def test_score_models_agrees(name: str):
+    report = reported(f"score_models:{name}")
+    assert report.ok, str(report)
+
+
+def test_the_oracle_fails_what_score_models_has_wrong():
+    report = reported("score_models:EnergyModel")
+    assert report["energy_score.gradient"].status == "pass", str(report)
+    assert report["dsm_loss.value"].status == "fail"
+    assert "the score is never asked" in str(report["dsm_loss.input"])
+    assert "the exponent is i / L, not i / (L - 1)" in str(reported("score_models:geometric_series"))
+
+
 class Conjugate:
     """x ~ N(m, S), y = A x + N(0, v): E[x | x_t] and E[x | x_t, y] in closed form."""
 
@@ -322,6 +336,8 @@ def test_rows_are_asked_one_at_a_time_and_the_last_question_is_the_whole_batch()
         ("azula:DDIMSampler", {"schedule": "linear"}, "schedule must be one of vp"),
         ("azula:DDIMSampler", {"etta": 1}, "did you mean eta"),
         ("azula:zABSampler", {"order": 2}, "order must be 1"),
+        ("score_models:VESDE", {}, "score_models name must be one of ScoreModel"),
+        ("score_models:VPSDE", {"beta_mim": 0.1}, "did you mean beta_min"),
     ],
 )
 def test_what_is_not_known_is_named(name: str, options: dict, words: str):

@@ -30,6 +30,35 @@ def chosen(name: str, value: Any, known: Mapping[str, Any]) -> Any:
     return known[value]
 
 
+class Uphill(torch.autograd.Function):
+    """An energy of 0 for every row, with minus a given score for its gradient."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, score: Callable[[Tensor], Tensor]) -> Tensor:
+        """(B, *) -> (B,)."""
+        return x.new_zeros(len(x))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Keeps the state and the score."""
+        ctx.save_for_backward(inputs[0])
+        ctx.score = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Minus the score, itself differentiable."""
+        (x,) = ctx.saved_tensors
+        return -grad.reshape(-1, *[1] * (x.dim() - 1)) * ctx.score(x), None
+
+
+def climbing(score: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """An energy, (B, *) -> (B,), whose gradient is minus a score."""
+    uphill: Any = Uphill
+    return lambda x: uphill.apply(x, score)
+
+
 class Rows:
     """A function of a batch that is asked about one row at a time.
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refdiff.oracle.adapters.common import DTYPES, Rows, chosen, known_options, one_by_one
+from refdiff.oracle.adapters.common import DTYPES, Rows, chosen, climbing, known_options, one_by_one
 from refdiff.oracle.target import Dialect, Target
 
 try:
@@ -27,29 +27,6 @@ MODELS = (
     "DoubleWellModel", "GaussianModel", "HarmonicModel", "RosenbrockModel", "AckleyModel", "RastriginModel",
     "HimmelblauModel", "BoothModel", "StyblinskiTangModel",
 )  # fmt: skip
-
-
-class Uphill(torch.autograd.Function):
-    """An energy of 0 for every row, with minus a given score for its gradient."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, score: Function) -> Tensor:
-        """(B, *) -> (B,)."""
-        return x.new_zeros(len(x))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Keeps the state and the score."""
-        ctx.save_for_backward(inputs[0])
-        ctx.score = inputs[1]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """Minus the score, itself differentiable."""
-        (x,) = ctx.saved_tensors
-        return -grad.reshape(-1, *[1] * (x.dim() - 1)) * ctx.score(x), None
 
 
 class Energy(core.BaseModel):  # type: ignore[misc]
@@ -128,8 +105,7 @@ class TorchEBMTarget(Target):
 
     def climbing(self, score: Function, x: Tensor) -> Energy:
         """The package's model whose gradient is minus a score."""
-        uphill: Any = Uphill
-        return self.energy_of(lambda row: uphill.apply(row, score), x)
+        return self.energy_of(climbing(score), x)
 
 
 class ScoreLoss(TorchEBMTarget):
