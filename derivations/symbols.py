@@ -277,7 +277,8 @@ jacobian_11 = _symbol("jacobian_11", "real", "slope of the first coordinate of t
 jacobian_12 = _symbol("jacobian_12", "real", "slope of the first coordinate of the data along x_2", "J_{12}")
 jacobian_21 = _symbol("jacobian_21", "real", "slope of the second coordinate of the data along x_1", "J_{21}")
 obs_variance = _symbol("obs_variance", "positive", "variance of an observation given the data", "r")
-tilt = _symbol("tilt", "real", "slope of a log-linear classifier of data", "b")
+tilt = _symbol("tilt", "real", "slope of a linear classifier of data", "b")
+label_offset = _symbol("label_offset", "real", "value of a linear classifier at 0", "b_0")
 
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
