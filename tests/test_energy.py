@@ -91,12 +91,14 @@ def test_the_gradient_of_log_z_is_minus_the_law(weights: list[int], tau: Fractio
     assert misfit(slope, -2 * law / float(tau), law / float(tau), 32) > 1
 
 
-@given(masses, masses)
-def test_the_expected_log_likelihood_is_divergence_plus_entropy(data: list[int], model: list[int]) -> None:
+@given(masses, masses, st.sampled_from([0.5, 1.0, 3.0]))
+def test_the_expected_log_likelihood_is_divergence_plus_entropy(
+    data: list[int], model: list[int], tau: float
+) -> None:
     size = min(len(data), len(model))
     q = double(data[:size]) / sum(data[:size])
     p = double(model[:size]) / sum(model[:size])
-    got = energy.cross_entropy(q, -double(model[:size]).log())
+    got = energy.cross_entropy(q, -tau * double(model[:size]).log(), tau)
     divergence, entropy = special.rel_entr(q.numpy(), p.numpy()).sum(), special.entr(q.numpy()).sum()
     # sums of nine products of logs below 5
     assert misfit(got, float(divergence + entropy), 20.0, 32) <= 1
@@ -165,10 +167,12 @@ def test_negatives_are_constants_of_the_loss() -> None:
     x, z = tensors(2)
     y = langevin.step(x, energy.score(bowl, x), 0.2, z)
     assert y.requires_grad
-    (got,) = torch.autograd.grad(energy.contrastive_loss(bowl, x, y).mean(), theta)
+    (got,) = torch.autograd.grad(energy.contrastive_loss(bowl, x, y).mean(), theta, retain_graph=True)
+    (upwards,) = energy.log_likelihood_gradient(bowl, [theta], x, y)
     fixed = ((x**2).sum(1) - (y.detach() ** 2).sum(1)).mean()
     (through,) = torch.autograd.grad((bowl(x) - bowl(y)).mean(), theta)
     assert misfit(got, fixed.detach(), 20.0, 16) <= 1
+    assert misfit(upwards, -fixed.detach(), 20.0, 16) <= 1
     assert misfit(got, through, 20.0, 16) > 1
 
 
