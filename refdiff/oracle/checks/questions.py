@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refdiff.oracle.calls import TargetError, numbers
+from refdiff.oracle.calls import Declined, TargetError, numbers
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.expected import ROUNDINGS, ROUNDOFF, UNIT
 from refdiff.oracle.report import Diagnosis, agreement
@@ -26,6 +26,8 @@ ROWS = 5
 # other rows in another order, as many of them as a sample has numbers; and one row alone
 PICKS = (np.array([3, 1, 4]), np.array([2]))
 CONSTANT = 1e-6
+# what a difference quotient leaves of a derivative
+QUOTIENT = 1e-5
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def _answered(session: Session, port: str, make: Builder) -> Answer:
         try:
             return ask(session, port, make(session, layout, np.arange(ROWS)), layout)
         except TargetError as error:
-            failure = failure or error
+            # what is declined says less than what is raised
+            failure = error if failure is None or isinstance(failure, Declined) else failure
             if error.kind == "timeout":
                 break
     assert failure is not None
@@ -133,7 +136,23 @@ def value(session: Session, port: str, make: Builder) -> Finding:
     found = answered(session, port, make)
     if found.got.shape != found.question.want.shape:
         raise NotApplicable(f"see {port}.shape")
-    return decide(session, port, found)
+    first = decide(session, port, found)
+    wide = _wide(session, port, make, found) if first.ok else None
+    if wide is None:
+        return first
+    second = decide(session, port, wide)
+    return first if second.ok else replace(second, message=f"data with {len(wide.layout)} axes a sample")
+
+
+def _wide(session: Session, port: str, make: Builder, found: Answer) -> Answer | None:
+    """The answer for data with several axes; None where the target does not take them."""
+    if found.layout == LAYOUTS[-1]:
+        return None
+    try:
+        wide = ask(session, port, make(session, LAYOUTS[-1], np.arange(ROWS)), LAYOUTS[-1])
+    except TargetError:
+        return None
+    return wide if wide.got.shape == wide.question.want.shape else None
 
 
 def tolerance(question: Question, unit: float) -> Array:
@@ -189,6 +208,9 @@ def explained(found: Answer, judged: Array, coarse: Array) -> Diagnosis:
     if not finite[judged].all():
         lost = int((judged & ~finite).sum())
         return Diagnosis(asked.family, f"{lost} of {int(judged.sum())} answers are not finite")
+    near = guessed(found, judged, QUOTIENT * np.abs(got), QUOTIENT)
+    if near is not None:
+        return replace(near, message=f"{near.message} (to four digits, as by a difference quotient)")
     return _shaped(asked.family, got[judged], asked.want[judged])
 
 

@@ -179,6 +179,9 @@ def sliced(session: Session, layout: tuple[int, ...], pick: Array) -> Question:
     sizes = {"plain": (np.abs(w) * size_s).sum(1) ** 2, "reduced": (size_s**2).sum(1)}
     size = reduced(declared, sizes[kind], np.einsum("bi,bij,bj->b", np.abs(w), size_J, np.abs(w)), D)
 
+    # the products of each row of the last axis, where a sample has several
+    rowed = (w * s).reshape(len(w), -1, layout[-1]).sum(2)
+
     def guesses() -> Iterator[Guess]:
         for other, another in squares.items():
             if other != kind:
@@ -189,6 +192,8 @@ def sliced(session: Session, layout: tuple[int, ...], pick: Array) -> Question:
         yield from _of_two(session, square, along, D, "derivative along v")
         yield from batch_means(want)
         for words, form in {
+            "the last axis alone is summed, the other axes are averaged: each of its rows is projected "
+            "by itself": reduced(declared, (rowed**2).mean(1), along / rowed.shape[1], D),
             "v·s is not squared": reduced(declared, (w * s).sum(1), along, D),
             "the square before the sum: the sum of (v s)²": reduced(
                 declared, ((w * s) ** 2).sum(1), along, D
