@@ -197,13 +197,20 @@ def test_a_wrong_decomposition_is_not_the_bound(broken: Callable[..., Terms | Te
     assert the_total_is_the_mean_log_weight(total, drawn_pair([3, 2, 3, 2], 1)) > 1e6
 
 
-@given(pairs())
-def test_the_mean_weight_is_the_likelihood(pair: Pair) -> None:
+def the_mean_weight_is_the_likelihood(log_weights: Callable[..., Tensor], pair: Pair) -> float:
     chain, model = pair
     given_data = elbo.forward_paths(chain) / chain.data.reshape(-1, *[1] * chain.T)
-    mean = (given_data * elbo.log_weights(chain, model).exp()).flatten(1).sum(1)
-    assert agree(chain, mean, model.marginal(0)) <= 1
-    assert agree(chain, mean, elbo.reverse_paths(model).flatten(1).sum(1)) <= 1
+    mean = (given_data * log_weights(chain, model).exp()).flatten(1).sum(1)
+    paths = elbo.reverse_paths(model).flatten(1).sum(1)
+    return max(agree(chain, mean, model.marginal(0)), agree(chain, mean, paths))
+
+
+@given(pairs())
+def test_the_mean_weight_is_the_likelihood(pair: Pair) -> None:
+    assert the_mean_weight_is_the_likelihood(elbo.log_weights, pair) <= 1
+    prior = pair[1].prior.log()
+    assert the_mean_weight_is_the_likelihood(lambda *both: elbo.log_weights(*both) - prior, pair) > 1e6
+    assert the_mean_weight_is_the_likelihood(lambda *both: -elbo.log_weights(*both), pair) > 1e3
 
 
 @given(pairs())
@@ -301,14 +308,31 @@ def test_the_reversed_chain_is_markov(pair: Pair) -> None:
     assert later_states_do_not_matter(same_kernel, pair[0]) > 1e6
 
 
-@given(pairs())
-def test_posteriors_mix_to_the_reversed_kernel_and_bayes_rule_holds(pair: Pair) -> None:
-    chain, _ = pair
+def posteriors_are_bayes_rule(posterior: Callable[[FiniteChain, int], Tensor], chain: FiniteChain) -> float:
+    """They mix to the reversed kernel, and give the law of two neighbours given the data."""
+    errors = []
     for t in range(1, chain.T + 1):
         of_data = (chain.data[:, None] * chain.given_data(t) / chain.marginal(t))[:, :, None]
-        assert agree(chain, (of_data * chain.posterior(t)).sum(0), chain.reversed_kernel(t)) <= 1
-        bayes = chain.posterior(t) * chain.given_data(t)[:, :, None]
-        assert agree(chain, bayes, chain.given_data(t - 1)[:, None, :] * chain.kernels[t - 1].T) <= 1
+        errors.append(agree(chain, (of_data * posterior(chain, t)).sum(0), chain.reversed_kernel(t)))
+        both = posterior(chain, t) * chain.given_data(t)[:, :, None]
+        errors.append(agree(chain, both, chain.given_data(t - 1)[:, None, :] * chain.kernels[t - 1].T))
+    return max(errors)
+
+
+def data_ignored(chain: FiniteChain, t: int) -> Tensor:
+    return chain.reversed_kernel(t).expand(len(chain.data), -1, -1)
+
+
+def marginals_exchanged(chain: FiniteChain, t: int) -> Tensor:
+    """Bayes' rule with the law of the later state in the place of the earlier one's."""
+    return chain.given_data(t)[:, :, None] * chain.kernels[t - 1].T / chain.given_data(t - 1)[:, None, :]
+
+
+@given(pairs().filter(lambda pair: pair[0].T > 1))
+def test_posteriors_are_bayes_rule(pair: Pair) -> None:
+    assert posteriors_are_bayes_rule(FiniteChain.posterior, pair[0]) <= 1
+    assert posteriors_are_bayes_rule(data_ignored, pair[0]) > 1e6
+    assert posteriors_are_bayes_rule(marginals_exchanged, pair[0]) > 1e6
 
 
 @given(pairs().filter(lambda pair: pair[0].T > 1), SEEDS)
@@ -324,6 +348,7 @@ def test_leaving_a_level_out_never_raises_the_bound(pair: Pair, seed: int) -> No
     between = (forward * (q_given / p_given).log()).sum()
     assert agree(chain, lost, between) <= 4
     assert lost >= 0
+    assert agree(chain, lost, 0.0) > 1e3
 
 
 def best_error(chain: FiniteChain, t: int) -> Tensor:
@@ -346,17 +371,28 @@ def test_the_best_prediction_errs_less_where_there_is_less_noise(pair: Pair) -> 
 # The binomial kernel.
 
 
+def marginal_is_the_kernel_step_by_step(
+    marginal: Callable[..., Tensor], schedule: Schedule, t: int, chance: float
+) -> float:
+    start = torch.tensor([chance], dtype=torch.float64)
+    now = start
+    for step in range(1, t + 1):
+        now = elbo.binomial_kernel(schedule, now, step)
+    return misfit(now, marginal(schedule, start, t), 1, 4 * t + 8)
+
+
+def marginal_with_a_root(schedule: Schedule, chance_0: Tensor, t: int) -> Tensor:
+    return 0.5 + schedule.sqrt_alpha_bar[t] * (chance_0 - 0.5)
+
+
 @given(levels(count=1, lowest=1), st.floats(0.001, 0.999))
-def test_the_binomial_marginal_is_the_kernel_applied_step_by_step(
+def test_the_binomial_marginal_is_the_kernel_step_by_step(
     drawn: tuple[Schedule, tuple[int, ...]], chance: float
 ) -> None:
     schedule, (t,) = drawn
-    t = min(t, 50)
-    now = torch.tensor([chance], dtype=torch.float64)
-    for step in range(1, t + 1):
-        now = elbo.binomial_kernel(schedule, now, step)
-    direct = elbo.binomial_marginal(schedule, torch.tensor([chance], dtype=torch.float64), t)
-    assert misfit(now, direct, 1, 4 * t + 8) <= 1
+    assert marginal_is_the_kernel_step_by_step(elbo.binomial_marginal, schedule, min(t, 50), chance) <= 1
+    steep = linear(5, 0.1, 0.5)
+    assert marginal_is_the_kernel_step_by_step(marginal_with_a_root, steep, 1 + t % 5, 0.9) > 1e6
 
 
 def binomial_posterior_is_bayes(posterior: Callable[..., Tensor], T: int, chance: float) -> float:
@@ -391,16 +427,13 @@ def test_the_binomial_posterior_is_bayes_rule_on_the_tables(T: int, chance: floa
         assert binomial_posterior_is_bayes(broken, T, chance) > 1e6
 
 
-@given(st.floats(0.01, 0.99), st.integers(1, 5))
-def test_binomial_terms_are_those_of_the_tables(chance: float, T: int) -> None:
+def binomial_terms_are_those_of_the_tables(kl: Callable[..., Tensor], chance: float, T: int) -> float:
+    """The mean divergence of the posteriors from the reversed kernel, bit by bit and from the tables."""
     schedule = linear(T, 0.05, 0.5)
     chain = elbo.binomial_chain(schedule, chance)
     bits = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    coin = torch.full((2,), 0.5, dtype=torch.float64)
-    model = FiniteModel(coin, tuple(chain.reversed_kernel(t) for t in range(1, T + 1)))
-    found = elbo.terms(chain, model)
-    prior = (chain.data * elbo.binomial_prior_term(schedule, bits)).sum()
-    assert agree(chain, prior, found.prior) <= 1
+    found = elbo.terms(chain, reversal(chain))
+    errors = []
     for t in range(2, T + 1):
         total = torch.zeros((), dtype=torch.float64)
         for bit in (0.0, 1.0):
@@ -409,9 +442,33 @@ def test_binomial_terms_are_those_of_the_tables(chance: float, T: int) -> None:
             free = elbo.binomial_posterior(schedule, torch.full_like(bits, chance), x_t, t)
             reached = elbo.binomial_marginal(schedule, bits, t)
             weight = chain.data * torch.where(x_t == 1, reached, 1 - reached)
-            total = total + (weight * elbo.binomial_kl(given_data, free)).sum()
-        assert agree(chain, total, found.denoising[t - 2]) <= 1
-        assert agree(chain, total, elbo.conditional_information(chain)[t - 1]) <= 1
+            total = total + (weight * kl(given_data, free)).sum()
+        errors.append(agree(chain, total, found.denoising[t - 2]))
+        errors.append(agree(chain, total, elbo.conditional_information(chain)[t - 1]))
+    return max(errors)
+
+
+def outcome_forgotten(chance_0: Tensor, chance_1: Tensor) -> Tensor:
+    return chance_0 * (chance_0 / chance_1).log()
+
+
+@given(st.floats(0.01, 0.99), st.integers(2, 5))
+def test_binomial_terms_are_those_of_the_tables(chance: float, T: int) -> None:
+    assert binomial_terms_are_those_of_the_tables(elbo.binomial_kl, chance, T) <= 1
+    for broken in (outcome_forgotten, lambda a, b: elbo.binomial_kl(b, a)):
+        assert binomial_terms_are_those_of_the_tables(broken, chance, T) > 1e3
+
+
+@given(st.floats(0.01, 0.99), st.integers(1, 5))
+def test_the_binomial_prior_term_is_that_of_the_tables(chance: float, T: int) -> None:
+    schedule = linear(T, 0.05, 0.5)
+    chain = elbo.binomial_chain(schedule, chance)
+    bits, coin = torch.tensor([0.0, 1.0], dtype=torch.float64), torch.full((2,), 0.5, dtype=torch.float64)
+    model = FiniteModel(coin, reversal(chain).kernels)
+    prior = (chain.data * elbo.binomial_prior_term(schedule, bits)).sum()
+    assert agree(chain, prior, elbo.terms(chain, model).prior) <= 1
+    of_the_mean = elbo.binomial_prior_term(schedule, torch.tensor(chance, dtype=torch.float64))
+    assert agree(chain, of_the_mean, elbo.terms(chain, model).prior) > 1e3
 
 
 def test_a_divergence_keeps_its_digits_where_the_laws_are_near() -> None:
@@ -519,21 +576,45 @@ def test_the_bound_of_the_exact_reverse_chain_is_the_entropy_of_gaussian_data(
     assert elbo.gaussian_terms(chain, model).total > best
 
 
+def information_is_two_variances(
+    information: Callable[..., Tensor], schedule: Schedule, t: int, variance: float
+) -> float:
+    """Half the log of two variances of x_{t-1}: given x_t, and given x_0 too."""
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    kept = ddpm.posterior(schedule, x, x, t).variance
+    before, after = (schedule.alpha_bar[k] * variance + schedule.one_minus_alpha_bar[k] for k in (t - 1, t))
+    left = before * schedule.beta[t] / after
+    got = information(schedule, t, variance)
+    return misfit(got, (left / kept).log().squeeze() / 2, got.abs() + 1, 64)
+
+
+def all_that_x_t_knows(schedule: Schedule, t: int, variance: float) -> Tensor:
+    return torch.log1p(variance * schedule.snr[t - 1]) / 2
+
+
 @given(levels(count=1, lowest=2, signal=True), st.floats(0.05, 20))
 def test_gaussian_information_is_what_the_reversed_kernel_cannot_know(
     drawn: tuple[Schedule, tuple[int, ...]], variance: float
 ) -> None:
-    """Half the log of two variances of x_{t-1}: given x_t, and given x_0 too."""
     schedule, (t,) = drawn
+    assert information_is_two_variances(elbo.gaussian_information, schedule, t, variance) <= 1
+    assert elbo.gaussian_information(schedule, t, variance) > 0
+    assert information_is_two_variances(all_that_x_t_knows, linear(10, 0.1, 0.5), 2 + t % 9, variance) > 1e6
+
+
+def drop_is_two_posterior_variances(
+    drop: Callable[..., Tensor], schedule: Schedule, t: int, s: int, variance: float
+) -> float:
+    law = GaussianLaw(torch.zeros(1, dtype=torch.float64), torch.full((1, 1), variance, dtype=torch.float64))
     x = torch.zeros(1, 1, dtype=torch.float64)
-    kept = ddpm.posterior(schedule, x, x, t).variance
-    before, after = (
-        schedule.alpha_bar[k] * variance + schedule.one_minus_alpha_bar[k] for k in (t - 1, t)
-    )
-    left = before * schedule.beta[t] / after
-    got = elbo.gaussian_information(schedule, t, variance)
-    assert misfit(got, (left / kept).log().squeeze() / 2, got.abs() + 1, 64) <= 1
-    assert got > 0
+    after, before = (law.posterior_covariance(schedule, x, level).flatten() for level in (t, s))
+    return misfit(drop(schedule, t, s, variance), (after - before).squeeze(), variance, 64)
+
+
+def share_of_the_signal(schedule: Schedule, t: int, s: int, variance: float) -> Tensor:
+    total = schedule.alpha_bar[t] * variance + schedule.one_minus_alpha_bar[t]
+    left = variance * schedule.one_minus_alpha_bar[t] / total
+    return left * (1 - schedule.alpha_bar[t] / schedule.alpha_bar[s])
 
 
 @given(levels(), st.floats(0.05, 20))
@@ -541,11 +622,8 @@ def test_the_error_drop_is_that_of_two_posterior_variances(
     drawn: tuple[Schedule, tuple[int, ...]], variance: float
 ) -> None:
     schedule, (t, s) = drawn
-    law = GaussianLaw(torch.zeros(1, dtype=torch.float64), torch.full((1, 1), variance, dtype=torch.float64))
-    x = torch.zeros(1, 1, dtype=torch.float64)
-    after, before = (law.posterior_covariance(schedule, x, level).flatten() for level in (t, s))
-    got = elbo.gaussian_error_drop(schedule, t, s, variance)
-    assert misfit(got, (after - before).squeeze(), variance, 64) <= 1
+    assert drop_is_two_posterior_variances(elbo.gaussian_error_drop, schedule, t, s, variance) <= 1
+    assert drop_is_two_posterior_variances(share_of_the_signal, linear(10, 0.1, 0.5), 7, 2, variance) > 1e6
 
 
 def refinement_is_two_steps_for_one(gain: Callable[..., Tensor], schedule: Schedule, *at: int) -> float:
@@ -575,6 +653,40 @@ def test_a_level_between_gains_what_the_better_prediction_saves(at: tuple[int, i
     schedule = linear(100, 0.001, 0.2)
     assert refinement_is_two_steps_for_one(elbo.refinement_gain, schedule, *at) <= 1
     assert refinement_is_two_steps_for_one(gain_of_the_noisier_half, schedule, *at) > 1e3
+
+
+def bound_over_levels(schedule: Schedule, kept: list[int], error: Callable[[int], Tensor]) -> Tensor:
+    """The terms of a model that predicts the data, for a sub-sequence of levels; L_0 and L_T are left out."""
+    steps = itertools.pairwise(kept)
+    terms = [(schedule.snr[s] - schedule.snr[t]) / 2 * error(t) for s, t in steps]
+    return torch.stack(terms).sum()
+
+
+def refining_lowers(error: Callable[[int], Tensor], schedule: Schedule) -> bool:
+    """Nested sub-sequences from level 1 to the last: each has the levels of the one before and more."""
+    grids = [sorted({1, schedule.T, *range(1, schedule.T, stride)}) for stride in (64, 32, 16, 8, 4, 2, 1)]
+    bounds = [bound_over_levels(schedule, grid, error) for grid in grids]
+    for coarse, fine, before, after in zip(grids, grids[1:], bounds, bounds[1:], strict=False):
+        pieces = [[u for u in fine if s <= u <= t] for s, t in itertools.pairwise(coarse)]
+        # every level of a piece but its last takes over what the piece paid at its last
+        gains = [
+            elbo.refinement_gain(schedule, piece[-1], u, s, error(piece[-1])[None], error(u)[None])
+            for piece in pieces
+            for s, u in itertools.pairwise(piece[:-1])
+        ]
+        assert misfit(before - after, torch.cat(gains).sum(), bounds[0], 8 * schedule.T) <= 1
+    return all(bool(after < before) for before, after in itertools.pairwise(bounds))
+
+
+def test_finer_sub_sequences_have_better_bounds_where_predictions_improve() -> None:
+    schedule, variance = linear(129, 0.001, 0.1), 0.7
+
+    def best(t: int) -> Tensor:
+        total = schedule.alpha_bar[t] * variance + schedule.one_minus_alpha_bar[t]
+        return variance * schedule.one_minus_alpha_bar[t] / total
+
+    assert refining_lowers(best, schedule)
+    assert not refining_lowers(lambda t: 1 - best(t), schedule)
 
 
 # Small steps.
