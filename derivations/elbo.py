@@ -212,7 +212,7 @@ def _evidence_gap(claim: sp.Expr) -> Iterator[Step]:
     title="the forward kernel through the posterior given the data",
     lhs=forward(t),
     rhs=bayes(t),
-    citations=("S004:3.9", "S004:4.1", "S003:/6", "Sohl-Dickstein2015:app.B"),
+    citations=("S000:6", "S004:3.9", "S004:4.3", "S003:/4", "Sohl-Dickstein2015:app.B"),
     reference="refdiff.elbo:FiniteChain",
     uses=("elbo.forward_chain",),
     decoys=(

@@ -57,7 +57,7 @@ LEAN = abar_t * (2 * chance_0 - 1)
     title="one step of the binomial kernel: the chance of a bit",
     lhs=sp.Symbol("chance_t"),
     rhs=REDRAWN,
-    citations=("Sohl-Dickstein2015:tab.1",),
+    citations=("Sohl-Dickstein2015:tab.App.1",),
     reference="refdiff.elbo:binomial_kernel",
     decoys=(
         Decoy(
@@ -85,7 +85,7 @@ def _binomial_kernel(claim: sp.Expr) -> Iterator[Step]:
     title="the chance of a bit of x_t",
     lhs=sp.Symbol("chance_t"),
     rhs=CHANCE,
-    citations=("Sohl-Dickstein2015:tab.1", "Austin2021:app.A"),
+    citations=("Sohl-Dickstein2015:tab.App.1", "Austin2021:app.A"),
     reference="refdiff.elbo:binomial_marginal",
     uses=("elbo.binomial_kernel",),
     decoys=(
@@ -119,7 +119,7 @@ POSTERIOR = (1 + alpha_t * sign_t) * BEFORE / (1 + sign_t * LEAN)
     title="the chance of a bit of x_{t−1} given that of x_t, and given the data or their law",
     lhs=sp.Symbol("chance_prev"),
     rhs=POSTERIOR,
-    citations=("Sohl-Dickstein2015:tab.1", "Austin2021:3"),
+    citations=("Sohl-Dickstein2015:tab.App.1", "Austin2021:3"),
     reference="refdiff.elbo:binomial_posterior",
     uses=("elbo.binomial_marginal", "elbo.bayes_step"),
     decoys=(

@@ -102,7 +102,7 @@ REFINEMENT = (snr(abar_s) - snr(abar_prev)) / 2 * (error_t - error_prev)
     title="what a level between gains, for a model that predicts the data and has the variance β̃",
     lhs=sp.Symbol("gained"),
     rhs=REFINEMENT,
-    citations=("Kingma2021vdm:app.F", "S004:§6/2"),
+    citations=("Kingma2021vdm", "S004:§6/2"),
     reference="refdiff.elbo:refinement_gain",
     uses=("ddpm.loss_weight_snr", "ddpm.skip_posterior_mean", "ddpm.skip_posterior_variance"),
     assumptions=(sp.Lt(abar_prev, abar_s),),
@@ -141,7 +141,7 @@ GAINED = (guess_prev - guess_t) ** 2
     title="the best prediction errs less where there is less noise: by the mean square of its move",
     lhs=sp.Symbol("moved", nonnegative=True),
     rhs=GAINED,
-    citations=("Kingma2021vdm:app.F",),
+    citations=("Kingma2021vdm",),
     reference="refdiff.elbo:FiniteChain",
     uses=("elbo.refinement",),
     decoys=(

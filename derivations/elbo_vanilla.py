@@ -36,7 +36,7 @@ from derivations.symbols import T, i, t
     title="the forward chain read backwards is Markov: its kernel, whatever happened later",
     lhs=q(x(t - 1), x(t, T)),
     rhs=forward(t) * q(x(t - 1)) / q(x(t)),
-    citations=("S004:§3.2/2", "S004:6.1"),
+    citations=("S003:/3", "S004:§3.2/2", "S004:6.1"),
     reference="refdiff.elbo:FiniteChain",
     uses=("elbo.forward_chain",),
     decoys=(

@@ -249,7 +249,7 @@ def refinement_gain(
     Raises:
         ValueError: a level out of range or out of order, or errors of different shape, dtype or device.
 
-    Reference: Kingma et al. 2021, appendix F (formula ``elbo.refinement``).
+    Reference: Kingma et al. 2021 (formula ``elbo.refinement``).
     """
     _check.same(error_t=error_t, error_u=error_u)
     _check.level("s", s, schedule.T, 1)
