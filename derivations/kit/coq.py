@@ -37,9 +37,13 @@ Ltac build := repeat first [ lra | apply Rplus_lt_0_compat | apply Rmult_lt_0_co
   | apply pow_lt | assumption ].
 Ltac square := match goal with |- 0 < ?x ^ 2 =>
   replace (x ^ 2) with (Rsqr x) by (unfold Rsqr; ring); apply Rsqr_pos_lt; assumption end.
-Ltac positive := first [ lra | solve [ build ] | square | nra | apply Rlt_le; nra ].
-Ltac side := repeat split; try lra; try (apply Rgt_not_eq; solve [ build ]); try nra;
-  try (apply Rgt_not_eq; nra).
+Ltac nonneg := repeat first [ lra | apply pow2_ge_0 | apply Rplus_le_le_0_compat | apply Rmult_le_pos
+  | apply Rlt_le; solve [ build ] | assumption ].
+Ltac sum := first [ apply Rplus_lt_le_0_compat; [ solve [ build ] | solve [ nonneg ] ]
+  | apply Rplus_le_lt_0_compat; [ solve [ nonneg ] | solve [ build ] ] ].
+Ltac positive := first [ lra | solve [ build ] | square | sum | nra | apply Rlt_le; nra ].
+Ltac side := repeat split; try lra; try (let zero := fresh in intro zero; lra);
+  try (apply Rgt_not_eq; first [ solve [ build ] | sum ]); try nra; try (apply Rgt_not_eq; nra).
 """
 SECONDS_PER_FILE = 40
 MOST_OPERATIONS = 120
@@ -231,10 +235,10 @@ def _denominator_facts(exprs: Iterable[sp.Expr], assumptions: Sequence[sp.Basic]
     powers = {p for expr in exprs for form in (expr, sp.together(expr)) for p in form.atoms(sp.Pow)}
     bases = {power.base for power in powers if power.exp.is_negative}
     facts_of = [_signed(base, assumptions) for base in sorted(bases, key=sp.default_sort_key)]
-    lines = [f"assert (0 < {_coq(factor)}) by positive." for factors in facts_of for factor in factors]
+    lines = [f"try assert (0 < {_coq(factor)}) by positive." for factors in facts_of for factor in factors]
     for factors in facts_of:
         if len(factors) > 1:
-            lines.append(f"assert (0 < {_coq(sp.Mul(*factors, evaluate=False))}) by (solve [build]).")
+            lines.append(f"try assert (0 < {_coq(sp.Mul(*factors, evaluate=False))}) by (solve [build]).")
     return list(dict.fromkeys(lines))
 
 
