@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import sympy as sp
 
-from derivations import guided_gaussian, guided_kernel, guided_labels
+from derivations import guided_gaussian, guided_kernel, guided_labels, guided_probit
 from derivations.data import EPS_OF_SCORE, NOISE, SCALE
 from derivations.ddim import SIGMA, STEP
 from derivations.ddpm import MARGINAL_T, X_0_FROM_EPS, tweedie_steps
@@ -52,7 +52,7 @@ from derivations.symbols import (
     z,
 )
 
-PARTS = (guided_labels, guided_kernel, guided_gaussian)
+PARTS = (guided_labels, guided_kernel, guided_gaussian, guided_probit)
 """The other modules of this topic; importing them declares their formulas."""
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from refdiff import _check, gaussian
 from refdiff._check import Level
-from refdiff.data import GaussianLaw
+from refdiff.data import LOG_2_PI, GaussianLaw
 from refdiff.kernel import any_true, cast, pair
 from refdiff.schedule import Schedule
 
@@ -205,6 +205,91 @@ class LogLinearClassifier:
         """
         mean, _, slope = _denoised(self.data, schedule, x_t, t)
         return (slope.mT @ self.b).expand_as(mean).to(x_t.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class ProbitClassifier:
+    r"""Gaussian data and a label on one side of a line: :math:`p(y\mid x_0)=\Phi(b\cdot x_0+b_0)`.
+
+    Args:
+        data: N(m, C), D dimensions.
+        b: shape (D,), float64.
+        offset: b_0, finite.
+
+    Raises:
+        ValueError: b is not of shape (D,) and float64, or an offset that is not finite.
+    """
+
+    data: GaussianLaw
+    b: Tensor
+    offset: float
+
+    def __post_init__(self) -> None:
+        LogLinearClassifier(self.data, self.b)
+        _check.finite("offset", self.offset)
+
+    def mean(self) -> Tensor:
+        r"""The mean of the data given the label, shape (D,), float64.
+
+        .. math:: m+\frac{Cb}{\sqrt{1+b^\top Cb}}\,\frac{\varphi(u)}{\Phi(u)},\qquad
+            u=\frac{b\cdot m+b_0}{\sqrt{1+b^\top Cb}}
+
+        Reference: Azzalini 1985 (formula ``guidance.probit_mean``).
+        """
+        spread = self.data.cov @ self.b
+        root = (1 + self.b @ spread).sqrt()
+        return self.data.mean + spread / root * _hazard((self.b @ self.data.mean + self.offset) / root)
+
+    def log_probability(self, schedule: Schedule, x_t: Tensor, t: Level) -> Tensor:
+        r"""The log-probability of the label given x_t: the classifier of level t.
+
+        .. math:: \log\Phi\!\left(\frac{b\cdot\mathbb E[x_0\mid x_t]+b_0}
+            {\sqrt{1+b^\top\operatorname{Cov}[x_0\mid x_t]b}}\right)
+
+        Args:
+            schedule: noise schedule with T steps.
+            x_t: noised data, shape (B, D).
+            t: level, 0 ≤ t ≤ T, an int or shape (B,).
+
+        Returns:
+            Nats, shape (B,).
+
+        Reference: Bishop 2006, eq. 4.152 (formula ``guidance.probit_label``).
+        """
+        margin, _ = self._margin(schedule, x_t, t)
+        logs: Tensor = torch.special.log_ndtr(margin)
+        return logs.to(x_t.dtype)
+
+    def gradient(self, schedule: Schedule, x_t: Tensor, t: Level) -> Tensor:
+        r"""The gradient of ``log_probability`` in x_t.
+
+        .. math:: \frac{J^\top b}{\sqrt{1+b^\top\operatorname{Cov}[x_0\mid x_t]b}}\,\frac{\varphi(u)}{\Phi(u)}
+
+        Args:
+            schedule: noise schedule with T steps.
+            x_t: noised data, shape (B, D).
+            t: level, 0 ≤ t ≤ T, an int or shape (B,).
+
+        Returns:
+            The gradient, shape (B, D).
+
+        Reference: formula ``guidance.probit_gradient``.
+        """
+        margin, slope = self._margin(schedule, x_t, t)
+        return (slope * _hazard(margin).unsqueeze(-1)).to(x_t.dtype)
+
+    def _margin(self, schedule: Schedule, x_t: Tensor, t: Level) -> tuple[Tensor, Tensor]:
+        """u, shape (B,), and its gradient."""
+        mean, cov, slope = _denoised(self.data, schedule, x_t, t)
+        root = (1 + cov @ self.b @ self.b).sqrt()
+        along = (slope.mT @ self.b) / (root.unsqueeze(-1) if root.dim() else root)
+        return (mean @ self.b + self.offset) / root, along.expand_as(mean)
+
+
+def _hazard(u: Tensor) -> Tensor:
+    """φ(u)/Φ(u), from their logarithms, so that neither underflows."""
+    logs: Tensor = torch.special.log_ndtr(u)
+    return torch.exp(-(u**2 + LOG_2_PI) / 2 - logs)
 
 
 def _denoised(law: GaussianLaw, schedule: Schedule, x_t: Tensor, t: Level) -> tuple[Tensor, Tensor, Tensor]:

@@ -72,6 +72,14 @@ def classified(q: Any) -> guided_gaussian.LogLinearClassifier:
     return guided_gaussian.LogLinearClassifier(law(q), scalar(q, "tilt").reshape(1))
 
 
+def below_line(q: Any) -> guided_gaussian.ProbitClassifier:
+    return guided_gaussian.ProbitClassifier(law(q), scalar(q, "tilt").reshape(1), number(q, "label_offset"))
+
+
+def probit_label(q: Any) -> Tensor:
+    return below_line(q).log_probability(q.schedule, q.x_t.double(), q.t).exp().to(q.dtype)
+
+
 def observed_eps(q: Any) -> Tensor:
     """In float64, since the noise and its shift may cancel."""
     x = q.x_t.double()
@@ -98,6 +106,9 @@ GUIDANCE: dict[str, Callable[[Any], Tensor]] = {
     "observed_eps": observed_eps,
     "log_linear_gradient": lambda q: classified(q).gradient(q.schedule, q.x_t, q.t),
     "log_linear_target": lambda q: classified(q).law(number(q, "guide_scale")).mean.to(q.dtype),
+    "probit_label": probit_label,
+    "probit_gradient": lambda q: below_line(q).gradient(q.schedule, q.x_t, q.t),
+    "probit_mean": lambda q: below_line(q).mean().to(q.dtype),
     "gaussian_reverse_mean": lambda q: guided_gaussian.gaussian_reverse(
         law(q), q.schedule, q.x_t, q.t, q.s
     )[0],

@@ -17,7 +17,12 @@ from torch import Tensor
 from refdiff import ddim, ddpm, gaussian, guidance
 from refdiff.data import GaussianLaw, MixtureLaw
 from refdiff.guidance import Gradient
-from refdiff.guided_gaussian import LinearObservation, LogLinearClassifier, gaussian_reverse
+from refdiff.guided_gaussian import (
+    LinearObservation,
+    LogLinearClassifier,
+    ProbitClassifier,
+    gaussian_reverse,
+)
 from refdiff.schedule import Schedule
 
 LINEAR, COSINE = named("linear-1000"), named("cosine-1000")
@@ -39,6 +44,8 @@ def observed(variance: float = 0.3) -> LinearObservation:
 
 
 OBSERVED = observed()
+PROBIT = ProbitClassifier(LINE, double([-2.5]), 0.4)
+PROBIT_PLANE = ProbitClassifier(PLANE, double([1.0, -2.0]), 0.3)
 
 
 # One step: each law returns the error in units of its derived tolerance, so 1 is the limit.
@@ -192,18 +199,29 @@ GRID = torch.linspace(-9, 9, 1801, dtype=torch.float64)
 """Twenty points and more in each standard deviation below, so the trapezoid rule is exact to rounding."""
 
 
+LABELS = {
+    "observed": -((0.9 + 1.5 * GRID) ** 2) / 0.6,
+    "probit": torch.special.log_ndtr(0.4 - 2.5 * GRID),
+    "none": 0 * GRID,
+}
+"""The log-probability of each label given the data."""
+
+
 @functools.cache
-def log_joint(s: int) -> Tensor:
-    """The log-density of x_s and the observation, from the law of the data and the two kernels alone."""
-    at_data = -((GRID - 0.7) ** 2) / 0.8 - (0.9 + 1.5 * GRID) ** 2 / 0.6
+def log_joint(s: int, label: str) -> Tensor:
+    """The log-density of x_s and the label, from the law of the data and the two kernels alone."""
+    at_data = LABELS[label] - (GRID - 0.7) ** 2 / 0.8
+    if s == 0:
+        return at_data
     signal, noise = LINEAR.sqrt_alpha_bar[s], LINEAR.one_minus_alpha_bar[s]
-    return torch.logsumexp(at_data - (GRID[:, None] - signal * GRID) ** 2 / (2 * noise), 1)
+    seen: Tensor = torch.logsumexp(at_data - (GRID[:, None] - signal * GRID) ** 2 / (2 * noise), 1)
+    return seen
 
 
-def kernel_by_quadrature(t: int, s: int, x_t: float) -> tuple[float, float]:
-    """Mean and variance of x_s given x_t and the observation, from the densities of each step alone."""
+def kernel_by_quadrature(t: int, s: int, x_t: float, label: str = "observed") -> tuple[float, float]:
+    """Mean and variance of x_s given x_t and the label, from the densities of each step alone."""
     alpha = LINEAR.alpha_bar[t] / LINEAR.alpha_bar[s]
-    weight = (log_joint(s) - (x_t - alpha.sqrt() * GRID) ** 2 / (2 * (1 - alpha))).softmax(0)
+    weight = (log_joint(s, label) - (x_t - alpha.sqrt() * GRID) ** 2 / (2 * (1 - alpha))).softmax(0)
     mean = (weight * GRID).sum()
     return float(mean), float((weight * (GRID - mean) ** 2).sum())
 
@@ -278,6 +296,55 @@ def test_the_shifted_noise_has_the_exact_conditional_mean_where_the_shifted_mean
     variance = ddpm.variance(LINEAR, t).reshape(1)
     by_mean = guidance.classifier_guided_mean(ddpm.mean_from_eps(LINEAR, x, t, eps), variance, gradient)
     assert misfit(by_mean, exact, size, 200) > 1
+
+
+def mean_by_noise(guide: Callable[..., Tensor], label: str, t: int, s: int) -> float:
+    """The step's mean under a guided noise is that of x_s given x_t and the label, whatever the label."""
+    x = double([[0.8], [-1.3], [0.1]])
+    gradient = {"observed": OBSERVED.gradient, "probit": PROBIT.gradient}[label](LINEAR, x, t)
+    eps = guide(LINE.eps(LINEAR, x, t), gradient, LINEAR.alpha_bar[t])
+    expected = double([[kernel_by_quadrature(t, s, float(row), label)[0]] for row in x])
+    lost = 400 + 4 / float(1 - LINEAR.alpha_bar[t] / LINEAR.alpha_bar[s])
+    return misfit(ddpm.mean_from_eps(LINEAR, x, t, eps, s), expected, expected.abs() + 1, lost)
+
+
+@pytest.mark.parametrize("pair", [(120, 100), (500, 300), (700, 0)])
+@pytest.mark.parametrize("label", ["observed", "probit"])
+def test_the_shifted_noise_has_the_exact_conditional_mean(label: str, pair: tuple[int, int]) -> None:
+    assert mean_by_noise(guidance.guided_eps, label, *pair) <= 1
+    for broken in BROKEN_EPS.values():
+        assert mean_by_noise(broken, label, *pair) > 1
+
+
+def label_is_likely(log_probability: Callable[..., Tensor], t: int) -> float:
+    x = double([[0.8], [-1.3], [0.1]])
+    squares = (x - LINEAR.sqrt_alpha_bar[t] * GRID) ** 2 / (2 * LINEAR.one_minus_alpha_bar[t])
+    both = torch.logsumexp(log_joint(0, "probit") - squares, 1)
+    alone = torch.logsumexp(log_joint(0, "none") - squares, 1)
+    return misfit(log_probability(LINEAR, x, t), both - alone, both.abs() + alone.abs(), 400)
+
+
+def probit_at(point: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The classifier of data, asked about something else than data."""
+    return lambda S, x, t: torch.special.log_ndtr(0.4 - 2.5 * point(S, x, t)[:, 0])
+
+
+@pytest.mark.parametrize("t", [60, 300, 1000])
+def test_a_linear_classifier_is_one_at_every_level(t: int) -> None:
+    assert label_is_likely(PROBIT.log_probability, t) <= 1
+    assert label_is_likely(probit_at(LINE.posterior_mean), t) > 1
+    assert label_is_likely(probit_at(lambda S, x, t: x), t) > 1
+
+
+@given(st.integers(0, 1000))
+def test_the_gradient_of_a_linear_classifier_is_its_derivative(t: int) -> None:
+    x = tensors(1)
+    log_probability = functools.partial(PROBIT_PLANE.log_probability, LINEAR)
+    got = PROBIT_PLANE.gradient(LINEAR, x, t)
+    exact = guidance.classifier_gradient(log_probability, x, t)
+    assert misfit(got, exact, exact.abs() + x.abs() + 1, 400) <= 1
+    clean = PROBIT_PLANE.gradient(LINEAR, x, 0)
+    assert t < 2 or misfit(clean, exact, exact.abs() + x.abs() + 1, 400) > 1
 
 
 # The guided ancestral step.
@@ -494,6 +561,39 @@ def test_a_guided_sampler_is_the_sampler_of_the_conditional_law() -> None:
             assert t == 1000 or misfit(c, b, size, 600) > 1
 
 
+def flow_distance(steps: int, gradient: Gradient) -> float:
+    """How far the deterministic guided sampler's mean and variance are from those given the label.
+
+    Its map is followed from every point of a grid, with the weights of the noised law given the label.
+    """
+    chosen = tuple(round(TOP * i / steps) for i in range(steps, -1, -1))
+    z, signal = torch.linspace(-8, 8, 801, dtype=torch.float64)[:, None], COSINE.sqrt_alpha_bar[TOP]
+    start = signal * 0.7 + (signal**2 * 0.4 + COSINE.one_minus_alpha_bar[TOP]).sqrt() * z
+    weight = (PROBIT.log_probability(COSINE, start, TOP) - z[:, 0] ** 2 / 2).softmax(0)
+    end = last(SAMPLERS["ddim, eta 0"](gradient, 1.0, start, chosen, []))[:, 0]
+    mean = (weight * end).sum()
+    target = log_joint(0, "probit").softmax(0)
+    variance = (target * (GRID - PROBIT.mean()) ** 2).sum()
+    return float((mean - PROBIT.mean()).abs() + ((weight * (end - mean) ** 2).sum() - variance).abs())
+
+
+LINES: dict[str, Gradient] = {
+    "away from the label": lambda x, t: -PROBIT.gradient(COSINE, x, t),
+    "scale as one more": lambda x, t: 2 * PROBIT.gradient(COSINE, x, t),
+    "clean classifier": lambda x, t: PROBIT.gradient(COSINE, x, 0),
+    "root missing": lambda x, t: PROBIT.gradient(COSINE, x, t) / COSINE.sqrt_one_minus_alpha_bar[t],
+    "unguided": lambda x, t: 0 * x,
+}
+
+
+def test_guidance_by_a_linear_classifier_reaches_a_law_that_is_not_normal() -> None:
+    errors = [flow_distance(n, lambda x, t: PROBIT.gradient(COSINE, x, t)) for n in (40, 160)]
+    assert errors[1] < errors[0] / 2
+    for broken in LINES.values():
+        few, many = (flow_distance(n, broken) for n in (40, 160))
+        assert many > few / 2
+
+
 @pytest.mark.parametrize("scale", [0.3, 3.0])
 def test_a_scale_does_not_sample_the_power_of_the_classifier(scale: float) -> None:
     """The guided kernels are the reverse of nothing diffused, except in the limit of data without noise."""
@@ -693,7 +793,8 @@ def test_labels_are_weighted_as_they_are_given_x_t(weight: float) -> None:
 def test_a_batch_of_levels_in_the_beds_is_each_level_alone(t: int) -> None:
     x, chosen = tensors(1), torch.tensor([t, 400, 1000])
     tilted = LogLinearClassifier(PLANE, double([0.4, -0.3]))
-    for call in (bed_gradient, lambda x, t: tilted.gradient(LINEAR, x, t)):
+    probit = functools.partial(PROBIT_PLANE.gradient, LINEAR)
+    for call in (bed_gradient, functools.partial(tilted.gradient, LINEAR), probit):
         rows = torch.cat([call(x[k : k + 1], int(n)) for k, n in enumerate(chosen)])
         assert misfit(call(x, chosen), rows, rows.abs() + 1, 16) <= 1
     mean, cov = OBSERVED_PLANE.kernel(LINEAR, x, chosen.clamp(min=1), chosen.clamp(min=1) // 2)
@@ -893,6 +994,7 @@ BAD: dict[str, tuple[str, Callable[[], object]]] = {
             LINEAR, X[:, :1], 0
         ),
     ),
+    "offset": (r"offset must be finite", lambda: ProbitClassifier(LINE, double([1.0]), math.nan)),
     "b": (r"b must have shape \(1,\)", lambda: LogLinearClassifier(LINE, double([1.0, 2.0]))),
     "upwards": (r"s must be below t", lambda: ONE.kernel(LINEAR, X[:, :1], 5, 6)),
 }

@@ -26,6 +26,7 @@ VALUES: Mapping[str, Value] = {
     "obs_variance": Fraction(5, 32),
     "y": Fraction(7, 8),
     "tilt": Fraction(-5, 4),
+    "label_offset": Fraction(3, 8),
 }
 """Float32 holds each; they differ in size and sign, and no scale is 1."""
 LESS: Mapping[str, Value] = {
@@ -92,6 +93,9 @@ OBSERVATIONS: tuple[Grid, ...] = (
     guided("observed_eps"),
     guided("log_linear_gradient"),
     alone("log_linear_target"),
+    guided("probit_label"),
+    guided("probit_gradient"),
+    alone("probit_mean"),
 )
 KERNELS: tuple[Grid, ...] = (
     guided("gaussian_reverse_mean", STRIDED),
