@@ -290,7 +290,7 @@ PRIOR_WEIGHT = q(DATA) * noised(T)
 @formula(
     "elbo.prior_term",
     title="L_T: what is summed over x_0 and x_T",
-    lhs=sp.Symbol("L_T"),
+    lhs=sp.Function("L_T")(DATA, END),
     rhs=PRIOR_WEIGHT * log(noised(T) / p(END)),
     citations=("S004:3.10", "Ho2020:5"),
     reference="refdiff.elbo:terms",
@@ -317,7 +317,7 @@ DENOISING = log(posterior(t) / reverse(t))
 @formula(
     "elbo.denoising_term",
     title="L_{t−1}: what is summed over x_0, x_{t−1} and x_t, 1 < t ≤ T",
-    lhs=sp.Symbol("L_t_1"),
+    lhs=sp.Function("L")(DATA, x(t - 1), x(t)),
     rhs=DENOISING_WEIGHT * DENOISING,
     citations=("S004:3.12", "Ho2020:5"),
     reference="refdiff.elbo:terms",
@@ -350,7 +350,7 @@ def _denoising_term(claim: sp.Expr) -> Iterator[Step]:
 @formula(
     "elbo.reconstruction_term",
     title="L_0: what is summed over x_0 and x_1",
-    lhs=sp.Symbol("L_0"),
+    lhs=sp.Function("L_0")(DATA, x(1)),
     rhs=-q(DATA) * noised(sp.Integer(1)) * RECONSTRUCTION,
     citations=("S004:3.11", "S004:3.13", "Ho2020:5"),
     reference="refdiff.elbo:terms",
