@@ -210,7 +210,7 @@ LABELS = {
 @functools.cache
 def log_joint(s: int, label: str) -> Tensor:
     """The log-density of x_s and the label, from the law of the data and the two kernels alone."""
-    at_data = LABELS[label] - (GRID - 0.7) ** 2 / 0.8
+    at_data: Tensor = LABELS[label] - (GRID - 0.7) ** 2 / 0.8
     if s == 0:
         return at_data
     signal, noise = LINEAR.sqrt_alpha_bar[s], LINEAR.one_minus_alpha_bar[s]
