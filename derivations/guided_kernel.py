@@ -325,5 +325,3 @@ def _ddpm_step(claim: sp.Expr) -> Iterator[Step]:
     mean, std = claim.subs(z, 0), sp.diff(claim, z)
     pushed = LogDensity(-(((x_prev - mean) / std) ** 2) / 2, 1 / (sp.sqrt(2 * sp.pi) * std))
     yield DensityEqual("change of variables from z", pushed, normal(x_prev, shifted, sigma_t**2))
-
-

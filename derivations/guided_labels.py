@@ -279,5 +279,3 @@ def _scaled_gradient(claim: sp.Expr) -> Iterator[Step]:
     gradient = claim.subs({log_odds: odds, label_score: sp.diff(odds, x_t)})
     logarithm = -guide_scale * sp.log(1 + sp.exp(-odds))
     yield Identity("any log-odds", gradient, sp.diff(logarithm, x_t))
-
-

@@ -94,9 +94,7 @@ class LinearObservation:
         Reference: formula ``guidance.observed_mean``, ``guidance.observed_variance``.
         """
         zero = torch.zeros_like(self.y)
-        return GaussianLaw(
-            *gaussian.condition(self.data.mean, self.data.cov, self.A, zero, self.R, self.y)
-        )
+        return GaussianLaw(*gaussian.condition(self.data.mean, self.data.cov, self.A, zero, self.R, self.y))
 
     def log_likelihood(self, schedule: Schedule, x_t: Tensor, t: Level) -> Tensor:
         r"""The log-density of the observation given x_t: the classifier of level t.

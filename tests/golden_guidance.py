@@ -89,9 +89,7 @@ def observed_eps(q: Any) -> Tensor:
 
 GUIDANCE: dict[str, Callable[[Any], Tensor]] = {
     "guided_score": lambda q: guidance.guided_score(q.score, q.label_score, number(q, "guide_scale")),
-    "guided_eps": lambda q: guidance.guided_eps(
-        q.eps, q.label_score, alpha_bar(q), number(q, "guide_scale")
-    ),
+    "guided_eps": lambda q: guidance.guided_eps(q.eps, q.label_score, alpha_bar(q), number(q, "guide_scale")),
     "ddim_step": ddim_step,
     "ddpm_step": ddpm_step,
     "classifier_free": lambda q: guidance.classifier_free(q.eps, q.eps_cond, number(q, "guide_scale")),
@@ -109,9 +107,9 @@ GUIDANCE: dict[str, Callable[[Any], Tensor]] = {
     "probit_label": probit_label,
     "probit_gradient": lambda q: below_line(q).gradient(q.schedule, q.x_t, q.t),
     "probit_mean": lambda q: below_line(q).mean().to(q.dtype),
-    "gaussian_reverse_mean": lambda q: guided_gaussian.gaussian_reverse(
-        law(q), q.schedule, q.x_t, q.t, q.s
-    )[0],
+    "gaussian_reverse_mean": lambda q: guided_gaussian.gaussian_reverse(law(q), q.schedule, q.x_t, q.t, q.s)[
+        0
+    ],
     "gaussian_reverse_variance": lambda q: guided_gaussian.gaussian_reverse(
         law(q), q.schedule, q.like, q.t, q.s
     )[1],

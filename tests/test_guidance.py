@@ -465,9 +465,7 @@ def by_ddim(eta: float) -> Sampler:
 
 def by_ddpm(point: Any, kind: Any = "beta_tilde") -> Sampler:
     def sample(gradient: Gradient, scale: float, x: Tensor, chosen: Any, noises: Any) -> Any:
-        return guidance.ddpm_sample(
-            eps_of_line, gradient, COSINE, x, noises, chosen, scale, kind, point
-        )
+        return guidance.ddpm_sample(eps_of_line, gradient, COSINE, x, noises, chosen, scale, kind, point)
 
     return sample
 
@@ -838,17 +836,17 @@ CALLS: dict[str, Callable[..., Tensor]] = {
     "classifier_gradient": lambda S, t, x, y, z: guidance.classifier_gradient(one_number, x, t),
     "guided_score": lambda S, t, x, y, z: guidance.guided_score(x, y, 2.5),
     "guided_eps": lambda S, t, x, y, z: guidance.guided_eps(x, y, 0.25, 2.5),
-    "guided_model": lambda S, t, x, y, z: guidance.guided_model(
-        lambda x, t: y, lambda x, t: 0.1 * x, S, 2.5
-    )(x, t),
+    "guided_model": lambda S, t, x, y, z: guidance.guided_model(lambda x, t: y, lambda x, t: 0.1 * x, S, 2.5)(
+        x, t
+    ),
     "classifier_guided_mean": lambda S, t, x, y, z: guidance.classifier_guided_mean(x, y**2, z, 2.5),
     "ddpm_step": lambda S, t, x, y, z: guidance.ddpm_step(S, x, t, y, lambda x, t: 0.1 * x, z, scale=2.5),
     "ddpm_step at x_t": lambda S, t, x, y, z: guidance.ddpm_step(
         S, x, t, y, lambda x, t: 0.1 * x, z, t // 2, 2.5, "beta", point="x_t"
     ),
-    "loss_gradient": lambda S, t, x, y, z: guidance.loss_gradient(
-        lambda x, t: 0.1 * x, one_number, S, x, t
-    )[1],
+    "loss_gradient": lambda S, t, x, y, z: guidance.loss_gradient(lambda x, t: 0.1 * x, one_number, S, x, t)[
+        1
+    ],
     "loss_guided_eps": lambda S, t, x, y, z: guidance.loss_guided_eps(
         lambda x, t: 0.1 * x, one_number, S, x, t
     ),
