@@ -19,6 +19,8 @@ from refdiff.oracle.target import Dialect, offered
 from refdiff.schedule import Schedule
 
 Array = NDArray[Any]
+# beta / (1 - beta) of a beta that is clipped to 0.999
+CLIPPED = 999.0
 
 
 @dataclass
@@ -133,7 +135,9 @@ class Session:
             return False
         with np.errstate(all="ignore"):
             gap = a.log_abar - b.log_abar
-            size = np.abs(gap) / (2.0**-24 * (2 * np.arange(len(gap)) + 16))
+            # a beta near one, rounded, moves its 1 - beta and every product from there on
+            grown = np.minimum(b.beta / (1 - b.beta), CLIPPED)
+            size = np.abs(gap) / (2.0**-24 * (2 * np.arange(len(gap)) + 16 + np.cumsum(grown)))
             step = np.abs(np.diff(gap)) / (2.0**-24 * 16 * (1 + b.beta[1:] / (1 - b.beta[1:])))
             near = np.nanmax(size) <= 1 and np.nanmax(step) <= 1
         return bool(near) and bool(np.isfinite(a.log_abar[1:]).any())

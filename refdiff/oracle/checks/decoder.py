@@ -295,7 +295,12 @@ def tails(session: Session) -> Finding:
     }
     if dialect.probability_floor is not None:
         floor = math.log(dialect.probability_floor)
-        if bool((np.abs(got - np.maximum(want, floor)) <= 1e-3 * np.abs(floor)).all()):
+        slack = 1e-3 * np.abs(floor)
+        fits = np.abs(got - np.maximum(want, floor)) <= slack
+        if dialect.normal_cdf == "tanh":
+            # its tails are thinner than the exact ones, and reach the floor earlier
+            fits |= np.abs(got - floor) <= slack
+        if bool(fits.all()):
             return Finding(True, f"raised to {dialect.probability_floor:g}, as declared")
         return fail("likelihood", f"not raised to {dialect.probability_floor:g}, as is declared", **fields)
     if not np.isfinite(got).all():
