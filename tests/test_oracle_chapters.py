@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from refdiff import schedule
 from refdiff.oracle import Dialect, check
 from refdiff.oracle.checks import decoder, weights
 from refdiff.oracle.target import CHOICES, PORTS, Target
@@ -29,6 +30,9 @@ TOPICS: dict[type[Any], dict[str, Any]] = {
     chapters.Ranges: {"denoiser_range": "[0, 1]"},
     chapters.Guides: {},
 }
+
+
+OF_TABLES = (chapters.Likelihoods, chapters.Transitions, chapters.Weights, chapters.Guides)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -88,6 +92,41 @@ def test_a_hostile_target_yields_lines_and_the_rest_of_the_report(id: str, hasty
     passed = {result.id.split(".")[0] for result in report.results if result.status == "pass"}
     assert not bystander or bystander in passed
     assert report.to_json()["ok"] is False
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.parametrize("topic", OF_TABLES, ids=lambda topic: topic.__name__)
+def test_float32_tables_pass(topic: type[Any], name: str):
+    made = schedule.SCHEDULES[name](1000)
+
+    class Single(chapters.alone(topic)):
+        T = 1000
+        dialect = Dialect(schedule=made, index_origin=0, **TOPICS[topic])
+
+        def make_tables(self) -> None:
+            one = np.float32(1)
+            self.beta = made.beta[1:].numpy().astype(np.float32)
+            self.alpha = one - self.beta
+            self.abar = np.cumprod(self.alpha, dtype=np.float32)
+            self.abar_prev = np.append(one, self.abar[:-1])
+            self.var = self.beta * (one - self.abar_prev) / (one - self.abar)
+            self.coef_x0 = self.beta * np.sqrt(self.abar_prev) / (one - self.abar)
+
+    assert Single().var.dtype == Single().coef_x0.dtype == np.float32
+    report = check(Single())
+    assert report.ok, str(report)
+
+
+def test_a_convention_that_one_step_alone_follows_is_a_mistake():
+    class HalfInOneStep(chapters.alone(chapters.Chains)):
+        def langevin_sample(self, score_fn: Any, x: Any, step_size: float, steps: int) -> Any:
+            for _ in range(steps):
+                x = x + step_size / 2 * score_fn(x) + step_size**0.5 * torch.randn_like(x)
+            return x
+
+    found = check(HalfInOneStep())["langevin_sample.coefficients"].diagnosis
+    assert found.family == "variance" and found.dialect is None
+    assert "langevin_step" in found.message
 
 
 def test_the_law_of_a_chain_is_exact():

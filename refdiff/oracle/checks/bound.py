@@ -75,10 +75,7 @@ def _bound(session: Session) -> tuple[Question, Errs, dict[str, Array]]:
     model = Errs(session, x0, levels, np.full(B, SHARE))
     n = unit(dialect, D)
     want = sum(parts.values()) / n
-    # an error of beta and of 1 - alpha_bar, which are small where the weight is large
-    at = symbols(session, np.maximum(levels, 1))
-    blur = 1 + 1 / at["beta_t"] + 1 / (1 - at["abar_t"])
-    size = (sum(np.abs(part) for part in parts.values()) + parts["means"] * blur) / n
+    size = (_blurred(session, x0, levels, parts) + sum(np.abs(part) for part in parts.values())) / n
     question_ = Question(
         {"model": model, "x0": x0, "noises": noises},
         np.asarray(want),
@@ -88,6 +85,28 @@ def _bound(session: Session) -> tuple[Question, Errs, dict[str, Array]]:
         tables=True,
     )
     return question_, model, parts
+
+
+def _blurred(session: Session, x0: Tensor, levels: Array, parts: dict[str, Array]) -> Array:
+    """By how many units the bound is off when each table is off by one, a product by one for each factor."""
+    dialect, D = session.dialect, x0.shape[1]
+    at = symbols(session, np.arange(1, session.T + 1))
+    rest, tilde = 1 - at["abar_t"], dialect.variance == "beta_tilde"
+    below = np.append(0.0, 1 / rest[:-1])
+    # of a level: its weight, and the eps that is read off a state made with these tables
+    weight = 1 + 1 / at["beta_t"] + 1 / rest + below
+    steps = np.arange(1, session.T + 1)
+    eps = steps * (np.sqrt(at["abar_t"]) + at["abar_t"] / np.sqrt(rest)) / np.sqrt(rest) + 1 / rest
+    k = np.maximum(levels, 1) - 1
+    means = parts["means"] * (weight + 2 * eps / SHARE)[k]
+    abar = at["abar_t"][-1]
+    prior = session.T * (abar * (flat(x0) ** 2).sum(1) + D * abar**2 / (1 - abar))
+    apart = 0.0 if tilde else D / 2 * np.abs(at["beta_tilde"] / at["beta_t"] - 1)[1:] @ below[1:]
+    scale2 = at["beta_t"][0] if dialect.variance == "beta" else at["beta_tilde"][1]
+    reach2 = np.where(levels == 1, SHARE**2 * rest[0] / scale2, 0.0)
+    own = 1 / rest[:2].min() if dialect.variance != "beta" else 0.0
+    last = D * ((1 + reach2) * (1 + own) + (1 + reach2) * eps[0] * np.sqrt(rest[0] / scale2))
+    return np.asarray(means + prior + apart + last)
 
 
 def _parts(session: Session, x0: Tensor, levels: Array) -> dict[str, Array]:

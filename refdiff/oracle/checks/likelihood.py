@@ -58,7 +58,9 @@ def prior_term(session: Session, layout: tuple[int, ...], pick: Array) -> Questi
     square = (x**2).sum(1)
     n = unit(session.dialect, D)
     nats = (abar * square - D * (abar + log_rest)) / 2
-    size = (abar * square + D * (abar + abs(log_rest))) / 2
+    # alpha_bar_T is a product of T factors, each of which may be off
+    grown = session.T * (abar * square + D * abar**2 / rest)
+    size = (abar * square + D * (abar + abs(log_rest))) / 2 + grown
 
     def guesses() -> Iterator[Guess]:
         yield from units(session, nats, D)

@@ -181,9 +181,11 @@ def decide(session: Session, port: str, found: Answer) -> Finding:
     }  # fmt: skip
     if (error <= native).all():
         return Finding(True, precision=session.dialect.dtype, **fields)
+    known = guessed(found, judged, native, unit)
+    if known is not None:
+        return Finding(False, "", known, **fields)
     if (error <= coarse).all():
-        known = guessed(found, judged, native, unit)
-        return _rounded(session, found, fields) if known is None else Finding(False, "", known, **fields)
+        return _rounded(session, found, fields)
     return Finding(False, "", explained(found, judged, coarse), **fields)
 
 
@@ -209,7 +211,8 @@ def explained(found: Answer, judged: Array, coarse: Array) -> Diagnosis:
         lost = int((judged & ~finite).sum())
         return Diagnosis(asked.family, f"{lost} of {int(judged.sum())} answers are not finite")
     near = guessed(found, judged, QUOTIENT * np.abs(got), QUOTIENT)
-    if near is not None:
+    far = bool((np.abs(got - asked.want) > 100 * QUOTIENT * np.abs(got))[judged].any())
+    if near is not None and far:
         return replace(near, message=f"{near.message} (to four digits, as by a difference quotient)")
     return _shaped(asked.family, got[judged], asked.want[judged])
 
