@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import sympy as sp
+from sympy.core.function import AppliedUndef
 
 from derivations import symbols as names
 
@@ -53,9 +54,11 @@ def _roots(expr: sp.Expr) -> Iterator[tuple[str, str, str, sp.Expr]]:
             f"the root of {power.base} is missing",
             expr.xreplace({power: power**2}),
         )
-    candidates = _sorted(
-        a for a in expr.atoms(sp.Add) | (expr.free_symbols & set(names.WHERE)) if a.is_positive is not False
-    )
+    # the argument of an undefined function is a label, such as a level, and no number to take roots of
+    functions = {part: sp.Dummy() for part in expr.atoms(AppliedUndef)}
+    back = {dummy: function for function, dummy in functions.items()}
+    sums = {part.xreplace(back) for part in expr.xreplace(functions).atoms(sp.Add)}
+    candidates = _sorted(a for a in sums | (expr.free_symbols & set(names.WHERE)) if a.is_positive is not False)
     for k, base in enumerate(c for c in candidates if not c.free_symbols & _REALS and c != expr):
         if not any(p.base == base and not p.exp.is_Integer for p in expr.atoms(sp.Pow)):
             yield (
