@@ -58,7 +58,8 @@ def _roots(expr: sp.Expr) -> Iterator[tuple[str, str, str, sp.Expr]]:
     functions = {part: sp.Dummy() for part in expr.atoms(AppliedUndef)}
     back = {dummy: function for function, dummy in functions.items()}
     sums = {part.xreplace(back) for part in expr.xreplace(functions).atoms(sp.Add)}
-    candidates = _sorted(a for a in sums | (expr.free_symbols & set(names.WHERE)) if a.is_positive is not False)
+    sums |= expr.free_symbols & set(names.WHERE)
+    candidates = _sorted(part for part in sums if part.is_positive is not False)
     for k, base in enumerate(c for c in candidates if not c.free_symbols & _REALS and c != expr):
         if not any(p.base == base and not p.exp.is_Integer for p in expr.atoms(sp.Pow)):
             yield (
