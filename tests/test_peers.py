@@ -1,4 +1,4 @@
-"""Other libraries as they are installed: what agrees, and every statement of docs/peers.md."""
+"""Other libraries as they are installed: what agrees, and what docs/peers.md states of them."""
 
 import inspect
 import itertools
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from refdiff import score_matching
-from refdiff.oracle import Report, adapters, check
+from refdiff import schedule, score_matching
+from refdiff.oracle import Dialect, Report, Target, adapters, check
 from refdiff.oracle.adapters.common import Rows, drawing
 
 DOCS = (Path(__file__).parent.parent / "docs" / "peers.md").read_text()
@@ -130,16 +130,16 @@ def test_torchebms_sliced_loss_is_right_for_data_with_one_axis(options: dict):
 SCHEDULES = ("vp", "cosine", "rectified", "decay", "ve")
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("curve", SCHEDULES)
 @pytest.mark.parametrize("name", ["DDPMSampler", "DDIMSampler"])
-def test_azulas_samplers_agree_on_every_schedule(name: str, schedule: str):
-    report = reported(f"azula:{name}", schedule=schedule, T=T)
+def test_azulas_samplers_agree_on_every_schedule(name: str, curve: str):
+    report = reported(f"azula:{name}", schedule=curve, T=T)
     assert report.ok, str(report)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_azulas_steps_agree_where_time_0_keeps_noise(schedule: str):
-    report = reported("azula:DDPMSampler", schedule=schedule, sigma_min=0.001, T=T)
+@pytest.mark.parametrize("curve", SCHEDULES)
+def test_azulas_steps_agree_where_time_0_keeps_noise(curve: str):
+    report = reported("azula:DDPMSampler", schedule=curve, sigma_min=0.001, T=T)
     assert report.ok, str(report)
     assert report["ddpm_step.coefficients"].status == "pass"
     assert report["sample.coefficients"].status == "skip" and "time 0 keeps noise" in str(report)
@@ -216,6 +216,49 @@ def test_the_oracle_fails_what_score_models_has_wrong():
     assert report["dsm_loss.value"].status == "fail"
     assert "the score is never asked" in str(report["dsm_loss.input"])
     assert "the exponent is i / L, not i / (L - 1)" in str(reported("score_models:geometric_series"))
+
+
+class Tables(Target):
+    """Tables as denoising-diffusion-pytorch keeps them: made in float64, rounded, the last beta clipped."""
+
+    dialect = Dialect(schedule=schedule.sigmoid_alpha_bar(100))
+
+    def betas(self) -> torch.Tensor:
+        return schedule.sigmoid_alpha_bar(100).beta[1:].float()
+
+    def alphas_cumprod(self) -> torch.Tensor:
+        return (1 - schedule.sigmoid_alpha_bar(100).beta[1:]).cumprod(0).float()
+
+
+class TanhDecoder(Target):
+    """The discretised decoder of denoising-diffusion-pytorch, whose probabilities end at 1e-15."""
+
+    dialect = Dialect(normal_cdf="tanh", probability_floor=1e-15)
+
+    def decoder_log_likelihood(self, x: torch.Tensor, mean: torch.Tensor, log_scale: torch.Tensor):
+        def cdf(x: torch.Tensor) -> torch.Tensor:
+            return 0.5 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
+
+        above, below = (cdf((x - mean + half) * torch.exp(-log_scale)) for half in (1 / 255, -1 / 255))
+        mass = torch.where(x < -0.999, above, torch.where(x > 0.999, 1 - below, above - below))
+        return mass.clamp(min=self.floor).log()
+
+    floor = 1e-15
+
+
+def test_rounded_tables_of_a_clipped_beta_and_a_tanh_decoder_with_a_low_floor_pass():
+    assert check(Tables()).ok, str(check(Tables()))
+    assert check(TanhDecoder()).ok, str(check(TanhDecoder()))
+
+    class Shifted(Tables):
+        def alphas_cumprod(self) -> torch.Tensor:
+            return super().alphas_cumprod() * (1 + 2e-5)
+
+    class Raised(TanhDecoder):
+        floor = 1e-12
+
+    assert check(Shifted(), only="alphas_cumprod.product").failures
+    assert check(Raised(), only="decoder_log_likelihood.tails").failures
 
 
 class Conjugate:
@@ -337,6 +380,14 @@ def test_rows_are_asked_one_at_a_time_and_the_last_question_is_the_whole_batch()
     for i in range(3):
         assert torch.equal(rows.row(i)(x[i : i + 1], torch.tensor([i + 5.0])), 2 * x[i : i + 1])
     assert torch.equal(asked[-1][0], x) and asked[-1][1].tolist() == [5.0, 6.0, 7.0]
+
+
+@pytest.mark.parametrize("library", ["torchebm", "azula", "score_models"])
+def test_a_library_that_is_not_installed_is_named(library: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"refdiff.oracle.adapters.{library}", raising=False)
+    with pytest.raises(ValueError, match=f"{library} is not installed; pip install"):
+        adapters.load(f"{library}:Anything", {})
 
 
 @pytest.mark.parametrize(
