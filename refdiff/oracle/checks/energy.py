@@ -93,7 +93,7 @@ def score_shape(session: Session) -> Finding:
 
 def _independent(session: Session, port: str) -> Finding:
     found = asked(session, port)
-    if len(found.got) != ROWS if found.got.ndim else True:
+    if found.got.shape[:1] != (ROWS,):
         raise NotApplicable(f"see {port}.shape")
     unit = _unit(session, found)
     for pick in PICKS:

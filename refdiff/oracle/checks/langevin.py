@@ -296,7 +296,9 @@ def _explained(session: Session, port: str, found: Read) -> Diagnosis:
     ends = np.cumsum(found.counts) - 1
     wrong = np.flatnonzero(found.decided.failing)
     if set(wrong) <= set(ends.tolist()):
-        return _last(found, ends)
+        last = _last(session, found, ends)
+        if last is not None:
+            return last
     moved = _neighbours(session, port, found)
     if moved is not None:
         return moved
@@ -317,16 +319,21 @@ def _explained(session: Session, port: str, found: Read) -> Diagnosis:
     return diagnose.budgeted(session, case)
 
 
-def _last(found: Read, ends: Array) -> Diagnosis:
+def _last(session: Session, found: Read, ends: Array) -> Diagnosis | None:
+    """What is wrong where only the last step of each run is."""
     got, want = found.got[:, ends[0]], found.want.values[:, ends[0]].astype(float)
+    sigma = float(found.sigma[ends[0]])
+    if not session.dialect.denoise and sigma and np.abs(got - (1.0, sigma**2, 0.0)).max() <= 1e-6:
+        dialect = session.dialect.but(denoise=True)
+        words = "the last step is a final denoising, x + sigma_L² s"
+        return Diagnosis("convention", words, dialect=dialect, also=("noise-at-t0",))
     if got[2] == 0 and want[2] != 0:
-        return Diagnosis(
-            "noise-at-t0", "the last step adds no noise: the chain's law is not the declared one"
-        )
+        return Diagnosis("noise-at-t0", "the last step adds no noise: the law is not the declared chain's")
+    if not session.dialect.denoise or not sigma:
+        return None
     if got[2] != 0 and want[2] == 0:
         return Diagnosis("noise-at-t0", "the final denoising adds noise")
     ratio = float(got[1] / want[1]) if want[1] else float("nan")
-    sigma = float(found.sigma[ends[0]])
     words = "the final denoising is not x + sigma_L² s"
     for what, value in (
         ("sigma_L s", 1 / sigma),
