@@ -261,6 +261,32 @@ def test_rounded_tables_of_a_clipped_beta_and_a_tanh_decoder_with_a_low_floor_pa
     assert check(Raised(), only="decoder_log_likelihood.tails").failures
 
 
+class OneAxis(Target):
+    """A loss that is right for vectors: the mean over the last axis, summed over the others."""
+
+    dialect = Dialect(schedule=schedule.linear(100))
+
+    def loss(self, model, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        alpha_bar = self.dialect.schedule.alpha_bar[t].reshape(-1, *[1] * (x0.dim() - 1))
+        x_t = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
+        return self.reduced((model(x_t, t) - noise).square())
+
+    def reduced(self, square: torch.Tensor) -> torch.Tensor:
+        return square.mean(-1).reshape(len(square), -1).sum(1)
+
+
+def test_a_loss_is_judged_on_data_with_several_axes():
+    class AllAxes(OneAxis):
+        def reduced(self, square: torch.Tensor) -> torch.Tensor:
+            return square.flatten(1).mean(1)
+
+    assert check(AllAxes(), only="loss").ok
+    found = check(OneAxis(), only="loss")["loss.value"]
+    assert found.status == "fail"
+    assert "data with 3 axes" in str(found)
+    assert "a mean over the last axis, a sum over the others" in str(found)
+
+
 class Conjugate:
     """x ~ N(m, S), y = A x + N(0, v): E[x | x_t] and E[x | x_t, y] in closed form."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -305,10 +305,34 @@ REDUCTIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def value(session: Session) -> Finding:
-    """The loss of each sample is the declared reduction of the squared error."""
+    """The loss of each sample is the declared reduction of the squared error, over all axes of a sample."""
     found = asked(session, "loss")
     if found.shape != (len(found.t),):
         raise NotApplicable("see loss.reduction")
+    first = _judged(session, found)
+    wide = _wide(session, found) if first.ok else None
+    if wide is None:
+        return first
+    second = _judged(session, wide)
+    return first if second.ok else replace(second, message=f"data with {len(LAYOUTS[-1])} axes a sample")
+
+
+def _wide(session: Session, found: Asked) -> Asked | None:
+    """A call with samples of several axes; None where the target does not take them."""
+    if found.x0.shape[1] == int(np.prod(LAYOUTS[-1])):
+        return None
+    try:
+        wide = (
+            _one_by_one(session, "loss", LAYOUTS[-1])
+            if found.alone
+            else _call(session, "loss", LAYOUTS[-1], found.t)
+        )
+    except TargetError:
+        return None
+    return wide if wide.shape == (len(wide.t),) else None
+
+
+def _judged(session: Session, found: Asked) -> Finding:
     kind, reduction = session.dialect.parameterization, session.dialect.loss_reduction
     error = found.output - target_of(session, found)[kind]
     want = REDUCTIONS[reduction](error)
@@ -394,6 +418,7 @@ def _losses(session: Session, found: Asked) -> Iterator[tuple[Diagnosis, Array]]
         Diagnosis("loss-weight", "the mean over the batch for every sample", also=("state-broadcast",)),
         np.full(len(mean), mean.mean()),
     )
+    yield from _by_axes(error)
     huber = np.where(np.abs(error) < 1, 0.5 * error**2, np.abs(error) - 0.5)
     yield Diagnosis("loss-weight", "the Huber loss, not the squared error"), huber.mean(1)
     for name, weight in weights(session, found.t).items():
@@ -413,6 +438,20 @@ def _losses(session: Session, found: Asked) -> Iterator[tuple[Diagnosis, Array]]
                 ),
                 weight.mean() * reduce(error),
             )
+
+
+def _by_axes(error: Array) -> Iterator[tuple[Diagnosis, Array]]:
+    """One axis of a sample averaged and the others summed, and the reverse, where there are several."""
+    if error.shape[1] != int(np.prod(LAYOUTS[-1])):
+        return
+    square = error.reshape(-1, *LAYOUTS[-1]) ** 2
+    for axis, which in ((3, "last"), (1, "first")):
+        others = tuple(other for other in (1, 2, 3) if other != axis)
+        for words, form in (
+            (f"a mean over the {which} axis, a sum over the others", square.sum(others).mean(1)),
+            (f"a sum over the {which} axis, a mean over the others", square.mean(others).sum(1)),
+        ):
+            yield Diagnosis("loss-weight", words, also=("state-broadcast",)), form
 
 
 def weights(session: Session, t: Array) -> dict[str, Array]:
