@@ -100,7 +100,9 @@ VALUES = tuple(id.partition(".")[0] for id in CHECKS if id.endswith(".batch_inde
 VALUES = tuple(port for port in VALUES if {f"{port}.value", f"{port}.shape"} <= set(CHECKS))
 ENERGIES = ("energy", "energy_score")
 # a table of the schedule enters, which may be in float32
-OF_TABLES = ("prior_kl", "loss_weight", "classifier_guided_mean", "step_log_likelihood")
+OF_TABLES = (
+    "prior_kl", "loss_weight", "classifier_guided_mean", "step_log_likelihood", "posterior_precision",
+)  # fmt: skip
 CHAINS = ("langevin_sample", "annealed_langevin")
 
 

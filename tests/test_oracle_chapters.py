@@ -179,6 +179,19 @@ def test_the_weight_of_a_loss_does_not_depend_on_what_the_model_predicts():
             assert np.abs(value / values[0] - 1).max() < 1e-12
 
 
+def test_the_precision_of_data_is_the_one_of_the_joint_law():
+    """Gaussian data: the inverse of the Schur complement of (x_0, x_t), the Hessian being minus a precision."""
+    cov = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.5, -0.1], [0.1, -0.1, 0.9]]).double()
+    target = chapters.alone(chapters.Guides)()
+    for k in (3, 40, 98):
+        abar = float(target.abar[k])
+        marginal = abar * cov + (1 - abar) * torch.eye(3)
+        cross = abar**0.5 * cov
+        given = cov - cross @ torch.linalg.inv(marginal) @ cross.T
+        got = target.posterior_precision(-torch.linalg.inv(marginal)[None], torch.tensor([k]))[0]
+        assert torch.allclose(got, torch.linalg.inv(given), rtol=1e-9)
+
+
 def test_every_convention_of_the_dialect_is_validated_and_documented():
     for name, choices in CHOICES.items():
         assert f"{name}" in str(Dialect.__doc__), name

@@ -235,7 +235,8 @@ class Target:
     Data: ``normalize_data(x)``, ``unnormalize_data(x)``, ``score_from_denoiser(denoiser, x, sigma)``.
     Guidance: ``guided_eps(eps, t, grad, scale)``, ``classifier_guided_mean(x_t, t, eps, gradient_fn,
     scale)`` with ``gradient_fn(x, t)``, ``cfg(uncond, cond, scale)``, ``cfg_step(x_t, t, s, uncond, cond,
-    scale)`` on eps, ``observation_gradient(x0, y, sigma)``.
+    scale)`` on eps, ``observation_gradient(x0, y, sigma)``, ``posterior_precision(hessian, t)`` of data given
+    x_t, (B, D, D), by the Hessian of log p(x_t).
     """
 
     name: str = ""
@@ -286,6 +287,7 @@ PORTS = (
     "cfg",
     "cfg_step",
     "observation_gradient",
+    "posterior_precision",
 )
 
 

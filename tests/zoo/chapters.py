@@ -63,6 +63,11 @@ class Guides:
         alpha, beta, abar = (self.at(table, t, x_t) for table in (self.alpha, self.beta, self.abar))
         return (x_t - beta / (1 - abar).sqrt() * eps) / alpha.sqrt()
 
+    def posterior_precision(self: Any, hessian: Tensor, t: Tensor) -> Tensor:
+        abar = self.at(self.abar, t, hessian)
+        unit = torch.eye(hessian.shape[-1], dtype=hessian.dtype)
+        return abar / (1 - abar) * torch.linalg.inv(unit + (1 - abar) * hessian)
+
     def observation_gradient(self, x0: Tensor, y: Tensor, sigma: float) -> Tensor:
         return (y - x0) / sigma**2
 

@@ -114,6 +114,16 @@ class BinsOnLatents(alone(Likelihoods)):
     bits_per_dim = None
 
 
+@KNOWN("LIK-09", "likelihood")
+class FactorsAdded(alone(Guides)):
+    guided_eps = cfg = cfg_step = classifier_guided_mean = observation_gradient = None
+
+    def posterior_precision(self, hessian, t):
+        abar = self.at(self.abar, t, hessian)
+        unit = torch.eye(hessian.shape[-1], dtype=hessian.dtype)
+        return abar / (1 - abar) * unit + torch.linalg.inv(unit + (1 - abar) * hessian)
+
+
 @KNOWN("LIK-11", "likelihood")
 class NaNWithoutNoise(alone(Transitions)):
     def step_log_likelihood(self, x_s, x_t, t, s, eps, eta):

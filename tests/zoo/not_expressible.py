@@ -50,7 +50,6 @@ NOT_EXPRESSIBLE = {
     "LWT-17": _FLOW,
     "GUI-11": "statistics of a data set: normalize_data is given the scale that the dialect declares",
     "LIK-03": "an ODE's log-determinant: no port has one",
-    "LIK-09": "composition of several observations: no port has one",
     "TEM-01": _NET,
     "TEM-03": _NET,
     "TEM-05": _NET,

@@ -260,3 +260,20 @@ guide(
         lambda self, m, v, g, s, x, t: m + s * v * g(x, t).mean(0, keepdim=True)
     ),
 )
+
+
+def precision(id, *also, form):
+    """A posterior's precision from (unit, hessian, abar)."""
+
+    def posterior_precision(self, hessian, t):
+        unit = torch.eye(hessian.shape[-1], dtype=hessian.dtype)
+        return form(unit, hessian, self.at(self.abar, t, hessian))
+
+    guide(f"precision-{id}", "likelihood", "guidance", *also, posterior_precision=posterior_precision)
+
+
+precision("is-the-covariance", form=lambda unit, H, a: (1 - a) / a * (unit + (1 - a) * H))
+precision("hessian-sign", form=lambda unit, H, a: a / (1 - a) * torch.linalg.inv(unit - (1 - a) * H))
+precision("hessian-ignored", form=lambda unit, H, a: a / (1 - a) * unit + 0 * H)
+precision("signal-ignored", form=lambda unit, H, a: torch.linalg.inv(unit + (1 - a) * H) / (1 - a))
+precision("diagonal", form=lambda unit, H, a: a / (1 - a) * torch.linalg.inv(unit + (1 - a) * H) * unit)
