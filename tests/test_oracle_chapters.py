@@ -180,12 +180,12 @@ def test_the_weight_of_a_loss_does_not_depend_on_what_the_model_predicts():
 
 
 def test_the_precision_of_data_is_the_one_of_the_joint_law():
-    """Gaussian data: the inverse of the Schur complement of (x_0, x_t), the Hessian being minus a precision."""
+    """Gaussian data: the inverse of the Schur complement, the Hessian being minus the precision of x_t."""
     cov = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.5, -0.1], [0.1, -0.1, 0.9]]).double()
     target = chapters.alone(chapters.Guides)()
     for k in (3, 40, 98):
         abar = float(target.abar[k])
-        marginal = abar * cov + (1 - abar) * torch.eye(3)
+        marginal = abar * cov + (1 - abar) * torch.eye(3).double()
         cross = abar**0.5 * cov
         given = cov - cross @ torch.linalg.inv(marginal) @ cross.T
         got = target.posterior_precision(-torch.linalg.inv(marginal)[None], torch.tensor([k]))[0]
