@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -215,6 +216,28 @@ def test_a_step_with_a_gradient_of_zero_is_the_step() -> None:
     assert torch.equal(got, ddpm.step(LINEAR, x, 500, eps, noise))
     something = guidance.ddpm_step(LINEAR, x, 500, eps, lambda x, t: x, noise)
     assert not torch.equal(got, something)
+
+
+CHOICES: dict[str, dict[str, Any]] = {
+    "all chosen": {"scale": 2.5, "variance": "beta", "point": "x_t"},
+    "scale": {"scale": 1.0, "variance": "beta", "point": "x_t"},
+    "variance": {"scale": 2.5, "variance": "beta_tilde", "point": "x_t"},
+    "point": {"scale": 2.5, "variance": "beta", "point": "mean"},
+}
+
+
+@pytest.mark.parametrize("asked", CHOICES)
+def test_guided_ancestral_sampling_is_its_steps(asked: str) -> None:
+    x_T, *noises = tensors(4, (4, 2))
+    chosen, model = (900, 400, 399, 20, 0), functools.partial(PLANE.eps, LINEAR)
+    ours = list(guidance.ddpm_sample(model, bed_gradient, LINEAR, x_T, noises, chosen, **CHOICES[asked]))
+    x, states = x_T, [x_T]
+    for t, s, noise in zip(chosen, chosen[1:], [*noises, None], strict=False):
+        x = guidance.ddpm_step(LINEAR, x, t, model(x, t), bed_gradient, noise, s, **CHOICES["all chosen"])
+        states.append(x)
+    assert [t for t, _ in ours] == list(chosen)
+    same = [torch.equal(a, b) for (_, a), b in zip(ours, states, strict=True)]
+    assert same == [True, *([asked == "all chosen"] * 4)]
 
 
 # Losses of the predicted data.
