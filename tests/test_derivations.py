@@ -35,6 +35,51 @@ PROMISED = {
     "ddim": """
         sigma step marginals eta_one_is_ddpm markov_iff root_sign sigma_bound inversion euler_in_sigma
         point_mass_exact""",
+    "energy": """
+        nce_posterior nce_loss nce_optimum nce_gradient langevin_invariance langevin_step
+        langevin_step_half ula_mean ula_stationary_variance ula_variance ula_bias
+        ula_stationary_variance_nd metropolis_acceptance mala_log_acceptance
+        mala_log_acceptance_gaussian log_density score cross_entropy grad_log_z
+        log_likelihood_gradient contrastive_loss contrastive_divergence
+        contrastive_gradient_gaussian persistent_variance""",
+    "score_matching": """
+        fisher_divergence fisher_divergence_nd explicit explicit_nd explicit_energy
+        explicit_plane explicit_gaussian_nd sliced_plane sliced_reduced_plane sliced
+        sliced_variance sliced_variance_gap denoising denoising_explicit denoising_constant_nd
+        denoising_gaussian_nd eps_loss marginal_score mixture_score weight_sensitivity
+        weight_bound weight_divergence noised_overlap""",
+    "smld": """
+        level_mean level_variance stationary_variance contraction chain_mean chain_variance
+        denoised_variance ladder step_size step step_practice loss loss_minimum ddpm_loss
+        denoise""",
+    "elbo": """
+        forward_chain reverse_chain weight jensen evidence_gap bayes_step three_terms prior_term
+        denoising_term reconstruction_term path_divergence binomial_kernel binomial_marginal
+        binomial_posterior binomial_divergence binomial_prior_term gaussian_information
+        gaussian_denoising_term coarsening refinement refinement_optimal refinement_gaussian
+        small_step small_step_divergence reversed_kernel reversed_chain vanilla
+        conditional_information information_chain best_reverse""",
+    "vae": """
+        variational evidence jensen split hierarchical gaussian_evidence optimal_encoder_mean
+        optimal_encoder_variance gaussian_divergence gaussian_elbo gaussian_gap reparameterised
+        sampled_elbo gaussian_evidence_nd gaussian_elbo_nd gaussian_gap_nd""",
+    "vlb": """
+        ddim_weight_x_0 ddim_weight_eps ddim_direct_term ddim_least_weight ddim_fixed_large
+        ddim_sigma_for_weight decoder_bins decoder_interior decoder_first decoder_last
+        decoder_density decoder_density_lower decoder_density_upper bits_per_dim prior_term
+        term_mu term_x_0 term_learned variance_gradient hybrid_gradient gaussian_prior_term
+        gaussian_step_term gaussian_decoder_term gaussian_bound excess_step excess_decoder
+        excess_prior""",
+    "guidance": """
+        observation_likelihood observation_gradient point_estimate observed_mean
+        observed_variance observed_eps gaussian_reverse_mean gaussian_reverse_variance
+        observed_kernel_variance observed_kernel_mean scale_excess log_linear_gradient
+        log_linear_target forward_kernel forward_path label_given_two_levels conditional_reverse
+        powered_reverse sharpened scaled_gradient mean_shift mean_shift_nd mean_shift_exact
+        linearisation_error quadratic_shift quadratic_variance conditional_mean
+        conditional_variance ddpm_step probit_label probit_gradient probit_mean guided_score
+        conditional_eps null_label guided_eps ddim_step x_0_slope loss_guided_eps
+        loss_gradient_plane implied_gradient classifier_free classifier_free_ho scale_from_ho""",
 }
 SEED, PAPER = r"S00[0-4]:(alg|fig|tab)?[\d.§/]+", r"[A-Z][A-Za-z-]+\d{4}[a-z]*(:.+)?"
 THREAD = r"[\w./-]+ (PR)?#\d+"

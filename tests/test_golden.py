@@ -379,6 +379,13 @@ def test_list_counts_what_is_stored() -> None:
         "ddim",
         "gaussian",
         "data",
+        "energy",
+        "score_matching",
+        "smld",
+        "elbo",
+        "vae",
+        "vlb",
+        "guidance",
     }
 
 
