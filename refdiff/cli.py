@@ -96,7 +96,7 @@ def certify(
 
 @app.command()
 def check(
-    target: Annotated[str, typer.Argument(help="diffusers:Name, pkg.module:attr or path/file.py:attr.")],
+    target: Annotated[str, typer.Argument(help="library:Name, pkg.module:attr or path/file.py:attr.")],
     options: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Option of the target.")
     ] = None,

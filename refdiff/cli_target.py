@@ -28,10 +28,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def load(name: str, options: Mapping[str, str]) -> Target:
-    """The target that a name stands for: ``diffusers:Class``, ``pkg.module:attr`` or ``file.py:attr``."""
+    """The target that a name stands for: ``library:Class``, ``pkg.module:attr`` or ``file.py:attr``."""
     where, colon, attribute = name.rpartition(":")
     if not colon or not where or not attribute:
-        forms = "diffusers:Name, pkg.module:attr or file.py:attr"
+        forms = "library:Name, pkg.module:attr or file.py:attr"
         raise ValueError(f"target {name!r} is not of the form {forms}")
     if where in adapters.LIBRARIES:
         return adapters.load(name, options)

@@ -20,10 +20,14 @@ from refdiff.kernel import (
     Coefficients,
     Number,
     Pair,
+    Reduction,
     any_true,
     cast,
+    expm1_minus,
     log1p,
+    on_x_0,
     pair,
+    reduced,
     require_signal,
     sqrt,
     steps,
@@ -33,7 +37,6 @@ from refdiff.schedule import Schedule
 
 Variance = Literal["beta_tilde", "beta", "beta_first_tilde", "learned", "learned_first_tilde"]
 Form = Literal["mu", "x_0", "eps"]
-Reduction = Literal["sum", "mean"]
 Model = Callable[[Tensor, Level], Tensor]
 
 
@@ -171,7 +174,7 @@ def skip_posterior(schedule: Schedule, x_0: Tensor, x_t: Tensor, t: Level, s: Le
     _check.same(x_t=x_t, x_0=x_0)
     levels = pair(schedule, t, s, x_t)
     on_x_t = levels.sqrt_alpha * levels.one_minus_s / levels.one_minus_t
-    mean = torch.addcmul(cast(on_x_t, x_t) * x_t, cast(_on_x_0(levels), x_t), x_0)
+    mean = torch.addcmul(cast(on_x_t, x_t) * x_t, cast(on_x_0(levels), x_t), x_0)
     return Gaussian(mean, cast(levels.beta_tilde, x_t))
 
 
@@ -338,7 +341,7 @@ def optimal_variance(schedule: Schedule, t: Level, x_0_variance: Tensor, s: Leve
         raise ValueError(f"x_0_variance must be at least 0, got {x_0_variance.min().item()}")
     like = x_0_variance if x_0_variance.dim() > 0 else None
     levels = pair(schedule, t, s, like)
-    gain = _on_x_0(levels)
+    gain = on_x_0(levels)
     return cast(levels.beta_tilde, like) + cast(gain * gain, like) * x_0_variance
 
 
@@ -517,7 +520,7 @@ def loss_weight(
     if form == "mu":
         return cast(1 / twice, None)
     if form == "x_0":
-        return cast(_on_x_0(levels) * _on_x_0(levels) / twice, None)
+        return cast(on_x_0(levels) * on_x_0(levels) / twice, None)
     if form == "eps":
         require_signal(levels)
         return cast(levels.beta * levels.beta / (twice * levels.alpha * levels.one_minus_t), None)
@@ -564,7 +567,7 @@ def kl_term(
     # log of beta_tilde / beta, a step or an interpolation away from that of beta_tilde / sigma²
     log_tilde = log1p(-levels.sqrt_alpha_bar_s * levels.sqrt_alpha_bar_s * levels.beta / levels.one_minus_t)
     share = learned if learned is not None else 0.0 if variance == "beta_tilde" else 1.0
-    spread = _expm1_minus(share * cast(log_tilde, x_0))
+    spread = expm1_minus(share * cast(log_tilde, x_0))
     error = coefficients.eps / coefficients.noise * (eps - noise)
     return 0.5 * (spread + error * error).flatten(1).sum(1)
 
@@ -694,7 +697,7 @@ def merged_loss(
     """
     cosine, sine = (cast(value, x_0) for value in _rotation(pair(schedule, t, None, x_0)))
     error = _squares(sine * noise, model(q_sample(schedule, x_0, t, noise), t), reduction)
-    return error + _reduced((cosine * cosine).expand(x_0.shape), reduction)
+    return error + reduced((cosine * cosine).expand(x_0.shape), reduction)
 
 
 def four_variable_variance(
@@ -724,7 +727,7 @@ def four_variable_variance(
     cosine, sine = (cast(value, x_0) for value in _rotation(pair(schedule, t, None, x_0)))
     error = sine * noise - model(q_sample(schedule, x_0, t, noise), t)
     total = (4 * cosine**2 * error**2 + 2 * cosine**4).flatten(1)
-    return _reduced(total, reduction) / (total.shape[1] if reduction == "mean" else 1)
+    return reduced(total, reduction) / (total.shape[1] if reduction == "mean" else 1)
 
 
 def four_variable_minimiser(schedule: Schedule, t: Level, eps: Tensor) -> Tensor:
@@ -746,10 +749,6 @@ def four_variable_minimiser(schedule: Schedule, t: Level, eps: Tensor) -> Tensor
     Reference: S000, variance reduction; Su 2022 (formula ``ddpm.four_variable_loss``).
     """
     return cast(_rotation(pair(schedule, t, None, eps))[1], eps) * eps
-
-
-def _on_x_0(levels: Pair) -> Number:
-    return levels.sqrt_alpha_bar_s * levels.beta / levels.one_minus_t
 
 
 def _rotation(levels: Pair) -> tuple[Number, Number]:
@@ -799,21 +798,4 @@ def _require_data_level(t: Level, s: Level | None) -> None:
 
 def _squares(target: Tensor, prediction: Tensor, reduction: Reduction) -> Tensor:
     _check.same(target=target, prediction=prediction)
-    return _reduced((target - prediction) ** 2, reduction)
-
-
-def _reduced(values: Tensor, reduction: Reduction) -> Tensor:
-    if reduction == "sum":
-        return values.flatten(1).sum(1)
-    if reduction == "mean":
-        return values.flatten(1).mean(1)
-    raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}")
-
-
-def _expm1_minus(x: Tensor) -> Tensor:
-    """exp(x) − 1 − x without cancellation, for x ≤ 0."""
-    # the series to x^13 is exact to rounding below 1/4: the next term is x^12 2/14! < 1e-17 of the first
-    series = torch.zeros_like(x)
-    for n in range(13, 1, -1):
-        series = (series * x + 1) / n
-    return torch.where(x.abs() < 0.25, series * x * x, torch.expm1(x) - x)
+    return reduced((target - prediction) ** 2, reduction)

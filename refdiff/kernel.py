@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from refdiff._check import Level
 from refdiff.schedule import Schedule
 
 Number: TypeAlias = float | Tensor
+Reduction = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +185,29 @@ def take_noise(noises: Iterator[Tensor], t: int) -> Tensor:
     if noise is None:
         raise ValueError(f"noises must hold one tensor for each step that draws, got none for t = {t}")
     return noise
+
+
+def on_x_0(levels: Pair) -> Number:
+    """What the posterior mean takes of the data."""
+    return levels.sqrt_alpha_bar_s * levels.beta / levels.one_minus_t
+
+
+def reduced(values: Tensor, reduction: Reduction) -> Tensor:
+    """One number a sample: the sum or the mean of its elements."""
+    if reduction == "sum":
+        return values.flatten(1).sum(1)
+    if reduction == "mean":
+        return values.flatten(1).mean(1)
+    raise ValueError(f"reduction must be one of {', '.join(get_args(Reduction))}, got {reduction!r}")
+
+
+def expm1_minus(x: Tensor) -> Tensor:
+    """exp(x) − 1 − x without cancellation, for x ≤ 0."""
+    # the series to x^13 is exact to rounding below 1/4: the next term is x^12 2/14! < 1e-17 of the first
+    series = torch.zeros_like(x)
+    for n in range(13, 1, -1):
+        series = (series * x + 1) / n
+    return torch.where(x.abs() < 0.25, series * x * x, torch.expm1(x) - x)
 
 
 def _logs(schedule: Schedule, t: Level, s: Level) -> tuple[Number, Number, Number]:

@@ -24,8 +24,22 @@ from refdiff._vlb_decoder import (
     density_log_likelihood,
     discretized_gaussian_log_likelihood,
 )
-from refdiff.ddpm import Form, Reduction, Variance, _expm1_minus, _on_x_0, _reduced
-from refdiff.kernel import Number, Pair, any_true, cast, log1p, pair, require_signal, sqrt, take_noise
+from refdiff.ddpm import Form, Variance
+from refdiff.kernel import (
+    Number,
+    Pair,
+    Reduction,
+    any_true,
+    cast,
+    expm1_minus,
+    log1p,
+    on_x_0,
+    pair,
+    reduced,
+    require_signal,
+    sqrt,
+    take_noise,
+)
 from refdiff.schedule import Schedule
 
 __all__ = [
@@ -91,7 +105,7 @@ def prior_term(schedule: Schedule, x_0: Tensor) -> Tensor:
     Reference: Ho et al. 2020, eq. 5 (formula ``vlb.prior_term``).
     """
     _check.floating("x_0", x_0)
-    spread = _expm1_minus(schedule.one_minus_alpha_bar[-1].log())
+    spread = expm1_minus(schedule.one_minus_alpha_bar[-1].log())
     signal = schedule.at("sqrt_alpha_bar", schedule.T, x_0) * x_0
     return (signal * signal + cast(spread, x_0)) / 2
 
@@ -137,7 +151,7 @@ def step_term(
     # log of beta_tilde / beta, a step or an interpolation away from that of beta_tilde / sigma²
     log_tilde = log1p(-levels.sqrt_alpha_bar_s * levels.sqrt_alpha_bar_s * levels.beta / levels.one_minus_t)
     share = learned if learned is not None else 0.0 if variance == "beta_tilde" else 1.0
-    return (_expm1_minus(share * cast(log_tilde, target)) + error * error) / 2
+    return (expm1_minus(share * cast(log_tilde, target)) + error * error) / 2
 
 
 def bound_terms(
@@ -281,7 +295,7 @@ def hybrid_loss(
     _check.same(x_0=x_0, eps=eps, noise=noise)
     term = _term(schedule, x_0, t, noise, eps.detach(), variance, learned, decoder, bins)
     scale = weight * schedule.T / (math.log(2) if unit == "bits" else 1.0)
-    return _reduced((noise - eps) ** 2, reduction) + scale * _reduced(term, reduction)
+    return reduced((noise - eps) ** 2, reduction) + scale * reduced(term, reduction)
 
 
 def gaussian_terms(schedule: Schedule, x_0: Tensor, mean: Tensor, variance: Tensor) -> Bound:
@@ -311,14 +325,14 @@ def gaussian_terms(schedule: Schedule, x_0: Tensor, mean: Tensor, variance: Tens
     c, square = variance.double(), ((x_0 - mean) ** 2).double()
     power, noise = schedule.alpha_bar, schedule.one_minus_alpha_bar
     total = [a * c + n for a, n in zip(power, noise, strict=True)]
-    prior = _expm1_minus(_log_ratio(power[-1] * c / total[-1], noise[-1] / total[-1]))
+    prior = expm1_minus(_log_ratio(power[-1] * c / total[-1], noise[-1] / total[-1]))
     terms = [(prior + power[-1] * square / total[-1]) / 2]
     for t in range(2, schedule.T + 1):
         levels = pair(schedule, t)
         lost = c * power[t - 1] * levels.beta / (noise[t] * total[t - 1])
         left = noise[t - 1] * total[t] / (noise[t] * total[t - 1])
         gap = power[t - 1] * levels.beta / (total[t - 1] * total[t]) * (square + power[t] * c * c / noise[t])
-        terms.append((_expm1_minus(_log_ratio(lost, left)) + gap) / 2)
+        terms.append((expm1_minus(_log_ratio(lost, left)) + gap) / 2)
     spread = c * noise[1] / total[1]
     first = noise[1] * square / (c * total[1]) + power[1] * c / total[1] + (2 * math.pi * spread).log()
     sums = [term.expand_as(x_0).flatten(1).sum(1).to(x_0.dtype) for term in (*terms, first / 2)]
@@ -331,7 +345,7 @@ def _slope(levels: Pair, form: Form) -> Number:
     if form == "mu":
         return 1.0
     if form == "x_0":
-        return _on_x_0(levels)
+        return on_x_0(levels)
     if form == "eps":
         require_signal(levels)
         return levels.beta / (levels.sqrt_alpha * sqrt(levels.one_minus_t))

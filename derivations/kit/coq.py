@@ -33,10 +33,10 @@ from derivations.symbols import MEANINGS, abar_prev, abar_s, abar_t
 
 HEADER = """Require Import Reals Lra Psatz.
 Open Scope R_scope.
-Ltac build := repeat first [ lra | apply Rplus_lt_0_compat | apply Rmult_lt_0_compat | apply Rinv_0_lt_compat
-  | apply pow_lt | assumption ].
 Ltac square := match goal with |- 0 < ?x ^ 2 =>
   replace (x ^ 2) with (Rsqr x) by (unfold Rsqr; ring); apply Rsqr_pos_lt; assumption end.
+Ltac build := repeat first [ lra | square | apply Rplus_lt_0_compat | apply Rmult_lt_0_compat
+  | apply Rinv_0_lt_compat | apply pow_lt | assumption ].
 Ltac nonneg := repeat first [ lra | apply pow2_ge_0 | apply Rplus_le_le_0_compat | apply Rmult_le_pos
   | apply Rlt_le; solve [ build ] | assumption ].
 Ltac sum := first [ apply Rplus_lt_le_0_compat; [ solve [ build ] | solve [ nonneg ] ]

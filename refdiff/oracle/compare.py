@@ -113,7 +113,7 @@ def is_rough(got: Array, want: Expected, unit: float = UNIT["float32"]) -> bool:
 
 
 def rough_rows(units: Array) -> bool:
-    """Whether errors on neighbouring levels, in units of float32's roundoff, jump in some row (rows, levels)."""
+    """Whether errors on neighbouring levels, in units of float32's roundoff, jump in some row."""
     for row in units:
         if len(row) < 8:
             # too few levels to tell rounding from a formula
