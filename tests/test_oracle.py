@@ -497,7 +497,9 @@ def test_a_dialect_says_what_is_not_known():
 
 def test_offering_nothing_is_a_report_of_skips():
     report = check(Target())
-    assert report.ok and {result.status for result in report.results} == {"skip"}
+    assert not report.ok
+    assert str(report).endswith("NOT ok: nothing was checked")
+    assert {result.status for result in report.results} == {"skip"}
 
 
 class AddsNoise(Target):

@@ -128,7 +128,7 @@ def dialect() -> str:
 
     arguments = re.split(r"\n {8}(?=\w)", (Dialect.__doc__ or "").partition("Args:")[2])
     said = {
-        names: " ".join(text.split()).replace("``", "`")
+        names: " ".join(text.split()).replace("``", "`").replace("|", r"\|")
         for names, _, text in (part.partition(":") for part in arguments)
     }
     default = {field.name: repr(field.default) for field in fields(Dialect)}

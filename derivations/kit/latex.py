@@ -30,7 +30,8 @@ _GLYPHS = {
     "−": "-", "·": r"\cdot ", "≤": r"\le ", "≥": r"\ge ", "∫": r"\int ", "Σ": r"\Sigma ", "Λ": r"\Lambda ",
     "²": "^2", "½": r"\tfrac12 ", "⁻¹": "^{-1}", "ᵀ": r"^{\top}", "‖": r"\Vert ", "⌊": r"\lfloor ",
     "⌋": r"\rfloor ", "…": r"\ldots ", "√": r"\surd ", "ε": r"\epsilon ",
-    "∇": r"\nabla ", "∂": r"\partial ", "∞": r"\infty ", "→": r"\to ", "⁴": "^4",
+    "∇": r"\nabla ", "∂": r"\partial ", "∞": r"\infty ", "→": r"\to ", "³": "^3", "⁴": "^4",
+    "ℓ": r"\ell ",
 }  # fmt: skip
 _ESCAPED = str.maketrans({"%": r"\%", "&": r"\&", "#": r"\#", "–": "--"})
 _GREEK = re.compile("[α-ωΑ-Ω]")

@@ -10,6 +10,8 @@ from typing import Any
 from refdiff.oracle.target import Dialect
 
 STATUSES = ("pass", "fail", "skip", "error", "xfail", "xpass")
+# ports that are named one by one when they are not offered
+MOST = 12
 
 
 @dataclass(frozen=True)
@@ -138,8 +140,9 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed and nothing errored."""
-        return not any(result.status in ("fail", "error") for result in self.results)
+        """Whether something was checked, nothing failed and nothing errored."""
+        statuses = {result.status for result in self.results}
+        return bool(statuses - {"skip"}) and not statuses & {"fail", "error"}
 
     @property
     def summary(self) -> dict[str, int]:
@@ -186,6 +189,8 @@ class Report:
                 lines.extend(result.lines())
         lines.extend(self._skipped())
         counts = ", ".join(f"{count} {status}" for status, count in self.summary.items() if count)
+        if all(result.status == "skip" for result in self.results):
+            counts = "nothing was checked"
         lines.append(f"{'ok' if self.ok else 'NOT ok'}: {counts}")
         return "\n".join(lines)
 
@@ -197,10 +202,16 @@ class Report:
             result.message.removeprefix(prefix) for result in skipped if result.message.startswith(prefix)
         ]
         if ports := dict.fromkeys(port for names in missing for port in names.split(", ")):
-            yield f"not offered, so not checked: {', '.join(ports)}"
+            yield f"not offered, so not checked: {_listed(list(ports))}"
         for result in skipped:
             if not result.message.startswith(prefix):
                 yield f"not checked: {result.id}: {result.message}"
+
+
+def _listed(names: list[str]) -> str:
+    """A list in words, cut where it would be longer than the report."""
+    rest = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return ", ".join(names[:MOST]) + rest
 
 
 def agreement(got: float, wanted: float, unit: float) -> tuple[float | None, float | None]:
