@@ -69,6 +69,11 @@ energy(
     contrastive_loss=lambda self, E, a, b: E(a)[:, None] - E(b),
 )
 energy("contrast-hinge", "loss-weight", contrastive_loss=lambda self, E, a, b: (1 + E(a) - E(b)).clamp(min=0))
+energy(
+    "contrast-regularised",
+    "loss-weight",
+    contrastive_loss=lambda self, E, a, b: E(a) - E(b) + 0.001 * (E(a) ** 2 + E(b) ** 2),
+)
 
 # score-matching losses
 

@@ -322,6 +322,9 @@ def contrastive(session: Session, layout: tuple[int, ...], pick: Array) -> Quest
             for family, words, form in found:
                 dialect = flipped if form is found[0][2] else None
                 yield Diagnosis(family, words, dialect=dialect, also=("sign",)), np.asarray(form)
+        for weight in (1.0, 0.1, 0.01, 0.001, 0.0001):
+            words = f"a regulariser of the energies is added: {weight:g} (E(data)² + E(negatives)²)"
+            yield Diagnosis("loss-weight", words), want + weight * (pos**2 + neg**2)
         yield from batch_means(want)
         yield (
             Diagnosis("state-broadcast", "each sample of data against the mean of the negatives"),
