@@ -537,3 +537,18 @@ def test_the_numbers_that_are_fed_to_a_sampler_are_all_different():
     matrix = matrix / matrix.norm(dim=1, keepdim=True)
     alike = (matrix @ matrix.mT).fill_diagonal_(0).abs().max()
     assert alike < 0.99
+
+
+def test_the_dialect_that_most_failures_name_is_said_once_at_the_end():
+    class Undeclared(Textbook):
+        dialect = Textbook.dialect.but(index_origin=1)
+
+    report = check(Undeclared(), only=["q_sample", "predict_x0.coefficients", "velocity.coefficients"])
+    assert report.suggested is not None
+    dialect, count = report.suggested
+    assert "index_origin=0" in dialect and count >= 3
+    assert str(report).splitlines()[-2] == (
+        f"try first: {dialect}, which {count} of {len(report.failures)} failures name"
+    )
+    assert report.to_json()["suggested"] == dialect
+    assert check(Textbook(), only="q_sample").suggested is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -168,6 +169,17 @@ class Report:
         found = [family for one in named for family in one.families]
         return tuple(dict.fromkeys(found))
 
+    @property
+    def suggested(self) -> tuple[str, int] | None:
+        """The dialect that several failures name, as text, and how many do; None where no two agree."""
+        named = Counter(
+            repr(result.diagnosis.dialect)
+            for result in self.failures
+            if result.diagnosis is not None and result.diagnosis.dialect is not None
+        )
+        best = named.most_common(1)
+        return best[0] if best and best[0][1] > 1 else None
+
     def to_json(self) -> dict[str, Any]:
         """The report as plain data, with a ``summary`` of counts."""
         summary: dict[str, Any] = {"ok": self.ok, "checks": len(self.results), **self.summary}
@@ -175,6 +187,7 @@ class Report:
             "target": self.target,
             "dialect": repr(self.dialect),
             "ok": self.ok,
+            "suggested": None if self.suggested is None else self.suggested[0],
             "summary": summary,
             "notes": list(self.notes),
             "results": [result.to_json() for result in self.results],
@@ -188,6 +201,9 @@ class Report:
             if result.status != "skip":
                 lines.extend(result.lines())
         lines.extend(self._skipped())
+        if self.suggested is not None:
+            dialect, named = self.suggested
+            lines.append(f"try first: {dialect}, which {named} of {len(self.failures)} failures name")
         counts = ", ".join(f"{count} {status}" for status, count in self.summary.items() if count)
         if all(result.status == "skip" for result in self.results):
             counts = "nothing was checked"

@@ -64,7 +64,8 @@ def coefficients(session: Session, name: str) -> Finding:
     if found.errors:
         index, error = next(iter(found.errors.items()))
         diagnosis = diagnose.raised(session, name, found, want, error)
-        return Finding(False, f"{line}{error} at {found.points.describe(index)}", diagnosis, asked=asked)
+        where = f"{error} at {found.points.describe(index)}"
+        return Finding(False, f"{line}; {where}" if line else where, diagnosis, asked=asked)
     if decided.ok:
         return Finding(True, line, precision=decided.precision, **fields)
     diagnosis = diagnose.coefficients(session, name, found, want, decided)
