@@ -253,6 +253,9 @@ def _run(
         message = f"answer has shape {tuple(found.values.shape)}, wanted {(len(x_T), *layout)}"
         raise TargetError("shape", message, "state-broadcast")
     out = found.values.reshape(len(x_T), D)
+    if caller.dialect.space == "ve" and caller.dialect.alpha_bar_0 == "first":
+        # it ends at x / sqrt(alpha_bar_1): put where the states are that the model sees
+        out = out * float(np.exp(perfect.table.log_abar[1] / 2))
     return Run(
         n,
         x_T,

@@ -1061,3 +1061,23 @@ class OppositeNoiseSign(ShortHo):
             tt, ss = torch.full((len(x),), t), torch.full((len(x),), s)
             x = self.ddim_step(x, tt, ss, model(x, tt), 1.0, -torch.randn_like(x))
         return x
+
+
+@convention("ve-that-ends-at-the-smallest-sigma")
+class EndsAtTheSmallestSigma(Target):
+    """A sampler in sigma whose last level is the smallest one, not 0: its noise stays."""
+
+    dialect = short(space="ve", index_origin=0, alpha_bar_0="first", sampler="ddim")
+
+    def __init__(self):
+        beta = torch.linspace(1e-4, 0.02, SHORT, dtype=torch.float64) * 1000 / SHORT
+        abar = torch.cumprod(1 - beta, 0)
+        self.sigma = ((1 - abar) / abar).sqrt()
+
+    def sample(self, model, x_T, steps):
+        levels = torch.linspace(SHORT - 1, 0, steps).round().long().tolist()
+        x = x_T * (self.sigma[-1] ** 2 + 1).sqrt()
+        for k, j in itertools.pairwise([*levels, 0]):
+            eps = model(x / (self.sigma[k] ** 2 + 1).sqrt(), torch.full((len(x),), k))
+            x = x + (self.sigma[j] - self.sigma[k]) * eps
+        return x
