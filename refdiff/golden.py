@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -180,12 +181,13 @@ def export(topic: str, format: str = "json", where: Path | None = None) -> str:
     return _as_json(topic, contents, place) if format == "json" else _as_csv(contents)
 
 
-def check(progress: Progress | None = None, where: Path | None = None) -> dict[str, Any]:
+def check(progress: Progress | None = None, where: Path | None = None, jobs: int = 0) -> dict[str, Any]:
     """Generate every file from ``derivations`` and compare with what is stored, byte for byte.
 
     Args:
         progress: called with the work and a label, gives the work back.
         where: directory of the files; ``root()`` if not given.
+        jobs: processes that compute them; 0 is one for each core.
 
     Returns:
         ``results``: path, status ("pass" or "fail") and detail of each file; ``summary``: ok and counts.
@@ -193,7 +195,7 @@ def check(progress: Progress | None = None, where: Path | None = None) -> dict[s
     from derivations.golden import generate
 
     start = time.perf_counter()
-    fresh = generate(progress)
+    fresh = generate(progress, jobs or os.cpu_count() or 1)
     place = where or root()
     results = [_compare(path, fresh.get(path), place) for path in sorted({*fresh, *_stored(place)})]
     files = json.loads(fresh[MANIFEST])["files"].values()

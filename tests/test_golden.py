@@ -49,7 +49,7 @@ def copy(tmp_path: Path) -> Path:
 @pytest.fixture
 def quick(stored: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the computation where the question is what happens to a file."""
-    monkeypatch.setattr(generator, "generate", lambda progress=None: stored)
+    monkeypatch.setattr(generator, "generate", lambda progress=None, jobs=1: stored)
 
 
 def content(topic: str, name: str) -> dict[str, Any]:

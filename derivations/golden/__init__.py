@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,15 +24,22 @@ Progress: TypeAlias = Callable[[Iterable[File], str], Iterable[File]]
 __all__ = ["DIGITS", "MANIFEST", "SCHEMA", "VERSION", "GoldenError", "add", "generate"]
 
 
-def generate(progress: Progress | None = None) -> dict[str, str]:
+def generate(progress: Progress | None = None, jobs: int = 1) -> dict[str, str]:
     """Every golden file, the schema and the manifest: path and text.
+
+    Args:
+        progress: called with the work and a label, gives the work back.
+        jobs: processes that compute files.
 
     Raises:
         GoldenError: a case that cannot hold its promises, an id used twice, a decoy that no case separates.
     """
     coverage = Coverage()
     files = FILES if progress is None else progress(FILES, "computing golden values")
-    built = {file.path: _content(file, coverage) for file in files}
+    built: dict[str, dict[str, Any]] = {}
+    for file, (content, seen) in zip(files, _contents(jobs), strict=True):
+        built[file.path] = content
+        coverage.merge(seen)
     _check_ids(built)
     _check_coverage(coverage)
     texts = {path: _lines(content) for path, content in built.items()}
@@ -66,15 +75,26 @@ def _keep(path: str, stored: Mapping[str, Any], new: Mapping[str, Any]) -> None:
             raise GoldenError(f"{path}: case {case['id']!r} would {verb}; a stored case is permanent")
 
 
-def _content(file: File, coverage: Coverage) -> dict[str, Any]:
-    cases = list(file.build(coverage))
-    return {
+def _contents(jobs: int) -> Iterator[tuple[dict[str, Any], Coverage]]:
+    numbers = range(len(FILES))
+    if min(jobs, len(numbers)) < 2:
+        yield from map(_content, numbers)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_content, numbers)
+
+
+def _content(number: int) -> tuple[dict[str, Any], Coverage]:
+    """A file of the list, and which decoys its cases tell apart."""
+    file, coverage = FILES[number], Coverage()
+    content = {
         "topic": file.topic,
         "name": file.name,
         "title": file.title,
         "digits": file.digits,
-        "cases": cases,
+        "cases": list(file.build(coverage)),
     }
+    return content, coverage
 
 
 def _check_ids(built: Mapping[str, Mapping[str, Any]]) -> None:

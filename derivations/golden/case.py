@@ -210,15 +210,23 @@ class Coverage:
 
     def __init__(self) -> None:
         self.separated: dict[str, set[str]] = {}
+        self.wanted: dict[str, set[str]] = {}
 
     def add(self, formula: str, margins: Sequence[Margin]) -> None:
         apart = self.separated.setdefault(formula, set())
+        self.wanted.setdefault(formula, {decoy.id for decoy in node(formula).decoys})
         for limits in margins:
             apart.update(name for name, far in limits.decoys.items() if far is not None)
 
     def missing(self, formula: str) -> list[str]:
         """Decoys of a formula that agree with it in every case."""
-        return sorted({decoy.id for decoy in node(formula).decoys} - self.separated.get(formula, set()))
+        return sorted(self.wanted.get(formula, set()) - self.separated.get(formula, set()))
+
+    def merge(self, other: Coverage) -> None:
+        """Take over what another coverage, of other files, has seen."""
+        for formula, names in other.wanted.items():
+            self.wanted[formula] = names
+            self.separated.setdefault(formula, set()).update(other.separated[formula])
 
 
 def upper(ball: arb) -> Fraction:

@@ -512,15 +512,19 @@ def certify(
 
 
 def _certify(node: Formula, folder: Path) -> Certificate:
-    """One file a formula; a refused theorem is taken out and named, so that it hides no other."""
+    """One file a formula; what is not accepted is taken out and named, and Coq goes on behind it."""
     start = time.monotonic()
-    found, left = theorems(node)
+    waiting, left = theorems(node)
+    accepted: list[Theorem] = []
     certificate = Certificate(node.id, not_covered=left)
-    while found:
-        failed = _compile(found, folder / f"{_name(node.id)}.v")
+    path = folder / f"{_name(node.id)}.v"
+    while waiting:
+        failed = _compile(waiting, path)
         if failed is None:
+            accepted += waiting
             break
-        theorem, message = failed
+        theorem, message, before = failed
+        accepted += waiting[:before]
         if theorem.kind == "inequality":
             # the search for a sum of squares is incomplete, so its failure says nothing
             certificate.not_covered.append(f"{theorem.name}: nra finds no certificate")
@@ -529,14 +533,16 @@ def _certify(node: Formula, folder: Path) -> Certificate:
             certificate.not_covered.append(f"{theorem.name}: a denominator is not shown to be non-zero")
         else:
             certificate.refused[theorem.name] = message
-        found = [other for other in found if other is not theorem]
-    certificate.certified = [theorem.name for theorem in found]
+        waiting = [other for other in waiting[before:] if other is not theorem]
+    if accepted:
+        path.write_text(source(accepted), encoding="utf-8")
+    certificate.certified = [theorem.name for theorem in accepted]
     certificate.seconds = time.monotonic() - start
     return certificate
 
 
-def _compile(found: Sequence[Theorem], path: Path) -> tuple[Theorem, str] | None:
-    """Nothing when the kernel accepts the file, else the theorem it refused and its words."""
+def _compile(found: Sequence[Theorem], path: Path) -> tuple[Theorem, str, int] | None:
+    """Nothing when the kernel accepts the file, else what it did not, its words, and how many precede it."""
     path.write_text(source(found), encoding="utf-8")
     try:
         run = subprocess.run(
@@ -547,11 +553,12 @@ def _compile(found: Sequence[Theorem], path: Path) -> tuple[Theorem, str] | None
             timeout=SECONDS_PER_FILE,
         )
     except subprocess.TimeoutExpired:
-        return max(found, key=lambda theorem: len(theorem.text)), f"no answer in {SECONDS_PER_FILE} s"
+        return max(found, key=lambda theorem: len(theorem.text)), f"no answer in {SECONDS_PER_FILE} s", 0
     if run.returncode == 0:
         return None
     line = re.search(r"line (\d+)", run.stderr)
     before = source(found).splitlines()[: int(line[1])] if line else []
     named = [row.split()[1] for row in before if row.startswith("Theorem ")]
-    culprit = next((theorem for theorem in found if named and theorem.name == named[-1]), found[0])
-    return culprit, " ".join(run.stderr.split())[-300:]
+    # Coq stops at the first error, so what stands before it was accepted
+    before_it = next((k for k, theorem in enumerate(found) if named and theorem.name == named[-1]), 0)
+    return found[before_it], " ".join(run.stderr.split())[-300:], before_it
