@@ -29,14 +29,15 @@ class Errs:
 
     def __init__(self, session: Session, x0: Tensor, levels: Array, error: Array) -> None:
         self.session, self.x0, self.levels, self.error = session, x0, levels, error
-        self.seen: list[int] = []
+        self.seen: list[float] = []
 
     def __call__(self, x: Any, t: Any, *args: Any, **kwargs: Any) -> Any:
         state = x.detach().double().numpy() if isinstance(x, Tensor) else np.asarray(x, dtype=float)
         label = t.detach().double().numpy() if isinstance(t, Tensor) else np.asarray(t, dtype=float)
         level = np.broadcast_to(label.reshape(-1), (len(state),)) + 1 - self.session.dialect.index_origin
+        # what is asked is noted as it is; where there is no such level, the nearest one answers
+        self.seen += level.tolist() if len(np.unique(level)) > 1 else [float(level[0])]
         index = np.clip(np.round(level), 1, self.session.T).astype(int)
-        self.seen += index.tolist() if len(np.unique(index)) > 1 else [int(index[0])]
         abar = symbols(self.session, index)["abar_t"][:, None]
         x0 = flat(self.x0)
         eps = (state.reshape(len(state), -1) - np.sqrt(abar) * x0) / np.sqrt(1 - abar)
@@ -184,7 +185,8 @@ def bound_levels(session: Session) -> Finding:
     if not seen:
         return fail("likelihood", "the model is never asked", **fields)
     if len(set(seen)) == 1:
-        return fail("likelihood", f"the same term every time: the model is asked at {seen[0]} only", **fields)
+        words = f"the same term every time: the model is asked at {seen[0]:g} only"
+        return fail("likelihood", words, **fields)
     if missing:
         shown = ", ".join(str(t) for t in missing[:4])
         return fail("likelihood", f"{len(missing)} levels are never asked: {shown}", **fields)
