@@ -202,12 +202,34 @@ class Law:
         clean = at_t.noise_variance == 0
         return torch.where(clean, torch.zeros_like(covariance), covariance).to(x_t.dtype)
 
+    def at(self, scale: float | Tensor, std: float | Tensor) -> "NoisedLaw":
+        r"""The law of noised data, for a process that is given by its scale and deviation.
+
+        .. math:: x=\mathrm{scale}\cdot x_0+\mathrm{std}\cdot\varepsilon
+
+        Args:
+            scale: factor of the data, above 0, a float or a float64 tensor of shape () or (B,).
+            std: deviation of the noise, at least 0, a float or a float64 tensor of shape () or (B,).
+
+        Returns:
+            NoisedLaw, with the density, the score, the perfect noise predictor and the perfect denoiser.
+
+        Raises:
+            ValueError: a scale not above 0, a negative std, or tensors of another dtype or shape.
+        """
+        return NoisedLaw(self, _level_number("scale", scale, strict=True), _level_number("std", std))
+
     def _noised(self, schedule: Schedule, x_t: Tensor, t: Level) -> Noised:
-        if x_t.dim() < 2 or x_t.shape[1:].numel() != self.dimension:
-            raise ValueError(f"x_t must have {self.dimension} elements per sample, got {tuple(x_t.shape)}")
+        self._require_elements(x_t)
         x = x_t.flatten(1).double().unsqueeze(1)
         scale = schedule.at("sqrt_alpha_bar", t, x)
-        noise_variance = schedule.at("one_minus_alpha_bar", t, x)
+        return self._view(x, scale, schedule.at("one_minus_alpha_bar", t, x))
+
+    def _require_elements(self, x_t: Tensor) -> None:
+        if x_t.dim() < 2 or x_t.shape[1:].numel() != self.dimension:
+            raise ValueError(f"x_t must have {self.dimension} elements per sample, got {tuple(x_t.shape)}")
+
+    def _view(self, x: Tensor, scale: Tensor, noise_variance: Tensor) -> Noised:
         part = self.components
         # Where x_t is x_0 the moments are overwritten by their limits; 1 keeps 0/0 out of the way until then.
         blur = torch.where(noise_variance == 0, torch.ones_like(noise_variance), noise_variance)
@@ -231,6 +253,70 @@ class Law:
     def _require_density(self, t: Level) -> None:
         if self.is_singular and any_true(t == 0):
             raise ValueError("t must be at least 1 where the law has no density, got 0")
+
+
+@dataclass(frozen=True, eq=False)
+class NoisedLaw:
+    r"""A law of data at one level of noise, :math:`x=\mathrm{scale}\cdot x_0+\mathrm{std}\cdot\varepsilon`.
+
+    Made by ``Law.at``. Every x is (B, *) with D elements per sample; a level of shape (B,) is one per sample.
+
+    Args:
+        law: the law of x_0.
+        scale: factor of the data, float64, shape () or (B,).
+        std: deviation of the noise, float64, shape () or (B,).
+    """
+
+    law: Law
+    scale: Tensor
+    std: Tensor
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The log-density, in nats, shape (B,); std must be above 0 where the law of data has no density."""
+        self._require_density()
+        return torch.logsumexp(self._view(x).log_joint, dim=1).to(x.dtype)
+
+    def score(self, x: Tensor) -> Tensor:
+        """The gradient of the log-density, shaped like x; std as in ``log_prob``."""
+        self._require_density()
+        view = self._view(x)
+        return -self.law._average(view, view.deviation / view.variance).reshape(x.shape).to(x.dtype)
+
+    def eps(self, x: Tensor) -> Tensor:
+        """The mean of the noise given x, which is -std times the score, shaped like x."""
+        view = self._view(x)
+        value = self.law._average(view, view.noise_variance.sqrt() * view.deviation / view.variance)
+        value = self.law._unless_clean(view, value, torch.zeros_like(value))
+        return value.reshape(x.shape).to(x.dtype)
+
+    def x_0(self, x: Tensor) -> Tensor:
+        """The mean of the data given x, shaped like x; without noise, x / scale."""
+        view = self._view(x)
+        mean = torch.einsum("bk,bki->bi", view.responsibility, self.law._component_means(view))
+        clean = x.flatten(1).double() / view.scale.reshape(-1, 1)
+        return self.law._unless_clean(view, mean, clean).reshape(x.shape).to(x.dtype)
+
+    def _view(self, x: Tensor) -> Noised:
+        self.law._require_elements(x)
+        _check.batch("scale", self.scale, x)
+        _check.batch("std", self.std, x)
+        shaped = [n.to(x.device).reshape(-1, 1, 1) for n in (self.scale, self.std)]
+        return self.law._view(x.flatten(1).double().unsqueeze(1), shaped[0], shaped[1] ** 2)
+
+    def _require_density(self) -> None:
+        if self.law.is_singular and any_true(self.std == 0):
+            raise ValueError("std must be above 0 where the law has no density, got 0")
+
+
+def _level_number(name: str, value: float | Tensor, strict: bool = False) -> Tensor:
+    number = value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64)
+    if number.dtype != torch.float64 or number.dim() > 1:
+        raise ValueError(f"{name} must be float64 of shape () or (B,), got {number.dtype}, {number.shape}")
+    bound = "above 0" if strict else "at least 0"
+    right = (number > 0 if strict else number >= 0) & torch.isfinite(number)
+    if _check.readable(number) and not bool(right.all()):
+        raise ValueError(f"{name} must be finite and {bound}, got {number[~right].flatten()[0].item()}")
+    return number
 
 
 @dataclass(frozen=True, eq=False)
