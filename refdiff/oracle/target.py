@@ -41,8 +41,28 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "cfg": ("imagen", "ho"),
     "renoise": ("guided", "unconditional"),
     "guidance_point": (None, "x_t", "mean"),
+    # continuous time
+    "time_direction": ("noise", "data"),
+    "marginal": ("std", "variance"),
+    "diffusion": ("g", "g_squared"),
+    "prediction": ("score", "eps", "x_0"),
+    "reverse_time": ("t", "tau"),
+    "predictor": ("euler_maruyama", "reverse_diffusion", "ancestral"),
+    "step_beta": ("kernel", "rate"),
+    "grid": ("N", "N-1"),
+    "corrector_norm": ("sample", "batch"),
+    "corrector": ("before", "after"),
+    "score_weight": ("variance", "one", "likelihood"),
+    "flow_noise": ("std", "twice_std", "g_squared"),
+    "shift": ("factor", "log"),
+    "consistency": ("shifted", "edm"),
+    "gamma": ("linear", "learned"),
+    "gamma_sign": ("minus_log_snr", "log_snr"),
 }  # fmt: skip
-POSITIVE = ("clip", "temperature", "probability_floor", "weight_bound", "sigma_data", "latent_scale")
+POSITIVE = (
+    "clip", "temperature", "probability_floor", "weight_bound", "sigma_data", "latent_scale", "time_scale",
+    "sigma_min", "ode_tolerance",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +123,39 @@ class Dialect:
         renoise: the eps that a guided step adds again: "guided", or "unconditional".
         guidance_point: where the classifier's gradient is taken: "x_t", "mean", or None: either, and it is
             named.
+        process: of the ports of continuous time: "vp", "subvp", "ve", "edm", "straight" ((1 - t) x_0 +
+            t eps), "cosine" (cos and sin of pi t / 2), or a ``refdiff.process.Process``; None: "straight" for the
+            ports ``flow_*``, "vp" for the others.
+        time_scale: how many units of the target's time one unit of the process's is; rates are per unit of
+            the target's time.
+        time_direction: where the target's time grows: to the "noise" (0 is data), or to the "data" (0 is the
+            end of the process).
+        marginal: what ``marginal`` answers beside the scale: "std", or "variance".
+        diffusion: what ``diffusion`` answers: "g", or "g_squared".
+        prediction: what the argument ``score`` of the ports of continuous time is, and what their
+            ``score_fn`` answers: "score", "eps" (-std score) or "x_0".
+        reverse_time: ``reverse_drift`` is per unit of the target's time "t", or of "tau", which runs
+            backwards.
+        predictor: of ``sde_step`` and ``sde_sample``.
+        step_beta: the beta of a step that is "reverse_diffusion" or "ancestral" in a process with drift: of
+            the "kernel" between the two times, or the "rate" at t times t - s.
+        grid: where a chain of N steps reads the process: at i / N for i in 1..N ("N"), or at i / (N - 1) for
+            i in 0..N - 1 ("N-1").
+        corrector_norm: of the score and the noise in the corrector's step: of each "sample", or the mean over
+            the "batch".
+        corrector: ``predictor_corrector`` corrects "before" each step of the predictor, or "after" it.
+        score_weight: of ``score_loss``: "variance" (std²), "one" or "likelihood" (g²).
+        flow_noise: w(t) in ``flow_sde_drift``, v - w/2 s: "std", "twice_std", or "g_squared" of the process.
+        shift: what ``time_shift`` is given: the "factor", or its "log".
+        consistency: c_skip and c_out with sigma_min ("shifted": the boundary is at sigma_min), or without
+            ("edm": it is at 0).
+        sigma_min: the smallest noise level of a consistency model.
+        gamma: ``vdm_gamma`` is "linear" between ``gamma_ends``, or "learned": monotone between them.
+        gamma_sign: what gamma is: "minus_log_snr", or "log_snr", of the squares.
+        gamma_ends: minus the logarithm of the SNR at times 0 and 1.
+        vdm_steps: of ``vdm_loss``: T steps, or None: T to infinity.
+        ode_tolerance: the error per dimension, in nats, that the target's integrator may make.
+        first_time: the process time from which ``ode_log_likelihood`` integrates.
     """
 
     schedule: Schedule | str | Sequence[float] | Any | None = None
@@ -145,6 +198,29 @@ class Dialect:
     cfg: str = "imagen"
     renoise: str = "guided"
     guidance_point: str | None = None
+    process: Any = None
+    time_scale: float = 1.0
+    time_direction: str = "noise"
+    marginal: str = "std"
+    diffusion: str = "g"
+    prediction: str = "score"
+    reverse_time: str = "t"
+    predictor: str = "euler_maruyama"
+    step_beta: str = "kernel"
+    grid: str = "N"
+    corrector_norm: str = "sample"
+    corrector: str = "before"
+    score_weight: str = "variance"
+    flow_noise: str = "std"
+    shift: str = "factor"
+    consistency: str = "shifted"
+    sigma_min: float = 0.002
+    gamma: str = "linear"
+    gamma_sign: str = "minus_log_snr"
+    gamma_ends: tuple[float, float] = (-13.3, 5.0)
+    vdm_steps: int | None = None
+    ode_tolerance: float = 1e-3
+    first_time: float = 1e-5
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -191,7 +267,9 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, (str, int, float)):
+    from refdiff.process import Process
+
+    if isinstance(value, (str, int, float, tuple, Process)):
         return repr(value)
     name = getattr(value, "name", None)
     return f"<schedule {name}>" if name else f"<{len(value)} betas>"
@@ -237,6 +315,24 @@ class Target:
     scale)`` with ``gradient_fn(x, t)``, ``cfg(uncond, cond, scale)``, ``cfg_step(x_t, t, s, uncond, cond,
     scale)`` on eps, ``observation_gradient(x0, y, sigma)``, ``posterior_precision(hessian, t)`` of data given
     x_t, (B, D, D), by the Hessian of log p(x_t).
+
+    Continuous time; t and s are real times of the process, (B,) (default: 0 is data, 1 the end), and
+    ``score_fn(x, t)`` is asked with them. Kernel and equations: ``marginal(t)`` -> (scale, std),
+    ``model_time(sigma)`` where std / scale = sigma, ``drift(x, t)``, ``diffusion(t)``,
+    ``reverse_drift(x, t, score)``, ``pf_ode_drift(x, t, score)``, ``discretize(n)``: the betas of a chain of
+    n steps, the sigmas where the scale is 1. Samplers: ``sde_step(x, t, s, score, noise)``, s next to data,
+    ``corrector_step_size(score, noise, snr)``, ``corrector_step(x, score, noise, snr)``,
+    ``sde_sample(score_fn, x, times, noises)`` with noises (N, B, *) of the steps between N + 1 times,
+    ``predictor_corrector(score_fn, x, times, snr, noises, corrector_noises)``. Loss and likelihood, (B,):
+    ``score_loss(score_fn, x0, t, noise)``, ``ode_log_likelihood(score_fn, x)``;
+    ``dequantized_bits_per_dim(log_likelihood, dims)`` of images of 256 values in the declared range.
+    Flows: ``flow_path(x0, noise, t)``, ``flow_velocity(x0, noise, t)``, ``flow_step(x, t, s, velocity)``,
+    ``flow_sde_drift(velocity, score, t)`` of the reverse SDE, ``flow_loss(model, x0, t, noise)`` (B,),
+    ``time_shift(t, shift)``, ``flow_levels(n, shift)`` -> (n + 1 times, noise first; the n labels that the
+    model is given), ``flow_sample(velocity_fn, x, steps)``, ``flow_coupling(x0, noise)`` -> the two, paired.
+    Consistency: ``consistency_function(x, sigma, output)``, ``consistency_sample(function, x, sigmas)`` with
+    ``function(x, sigma)``. Variational diffusion: ``vdm_gamma(t)``, ``vdm_loss(model, x0, t, noise)`` (B,),
+    with ``model(z, t)`` answering eps.
     """
 
     name: str = ""
@@ -288,6 +384,35 @@ PORTS = (
     "cfg_step",
     "observation_gradient",
     "posterior_precision",
+    # continuous time
+    "marginal",
+    "model_time",
+    "drift",
+    "diffusion",
+    "reverse_drift",
+    "pf_ode_drift",
+    "discretize",
+    "sde_step",
+    "corrector_step_size",
+    "corrector_step",
+    "sde_sample",
+    "predictor_corrector",
+    "score_loss",
+    "ode_log_likelihood",
+    "dequantized_bits_per_dim",
+    "flow_path",
+    "flow_velocity",
+    "flow_step",
+    "flow_sde_drift",
+    "flow_loss",
+    "time_shift",
+    "flow_levels",
+    "flow_sample",
+    "flow_coupling",
+    "consistency_function",
+    "consistency_sample",
+    "vdm_gamma",
+    "vdm_loss",
 )
 
 
