@@ -280,6 +280,32 @@ obs_variance = _symbol("obs_variance", "positive", "variance of an observation g
 tilt = _symbol("tilt", "real", "slope of a linear classifier of data", "b")
 label_offset = _symbol("label_offset", "real", "value of a linear classifier at 0", "b_0")
 
+# solvers in sigma
+sig_t = _symbol("sig_t", "positive", "noise over signal, std/scale, where a step begins", r"\sigma(t)")
+sig_s = _symbol("sig_s", "positive", "noise over signal, std/scale, where a step ends", r"\sigma(s)")
+sigma_data = _symbol("sigma_data", "positive", "standard deviation of the data", r"\sigma_{\mathrm{data}}")
+net = _symbol("net", "real", "output of a preconditioned network", "F")
+x_0_hat_s = _symbol("x_0_hat_s", "real", "data predicted where a step ends", r"\hat x_0(s)")
+rho = _symbol("rho", "positive", "exponent of the levels of Karras et al.", r"\rho")
+churn = _symbol("churn", "nonnegative", "share by which a level is raised before a step", r"\gamma")
+s_churn = _symbol("s_churn", "nonnegative", "churn of all steps together", r"S_{\mathrm{churn}}")
+s_noise = _symbol("s_noise", "positive", "factor of the noise that raises a level", r"S_{\mathrm{noise}}")
+node_2 = _symbol("node_2", "positive", "place of the second stage in a step", "c_2")
+node_3 = _symbol("node_3", "positive", "place of the third stage in a step", "c_3")
+weight_3 = _symbol("weight_3", "positive", "weight of the third stage", "b_3")
+slope_1 = _symbol("slope_1", "real", "slope at the first stage of a step", "k_1")
+slope_2 = _symbol("slope_2", "real", "slope at the second stage of a step", "k_2")
+slope_3 = _symbol("slope_3", "real", "slope at the third stage of a step", "k_3")
+slope_4 = _symbol("slope_4", "real", "slope at the fourth stage of a step", "k_4")
+gap = _symbol("gap", "positive", "fall of the noise level in a step", r"\Delta_0")
+gap_1 = _symbol("gap_1", "positive", "fall of the noise level in the step before", r"\Delta_1")
+gap_2 = _symbol("gap_2", "positive", "fall of the noise level two steps before", r"\Delta_2")
+gap_3 = _symbol("gap_3", "positive", "fall of the noise level three steps before", r"\Delta_3")
+eps_1 = _symbol("eps_1", "real", "noise predicted one level before", r"\epsilon_1")
+eps_2 = _symbol("eps_2", "real", "noise predicted two levels before", r"\epsilon_2")
+eps_3 = _symbol("eps_3", "real", "noise predicted three levels before", r"\epsilon_3")
+bend = _symbol("bend", "real", "derivative of the next order of the exact solution", "B")
+
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
 )
