@@ -22,6 +22,8 @@ from refdiff.process import Process, Time
 Model: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """eps predicted from x, shape (B, *), and the scale and std of its level, 0-dim float64."""
 Space = Literal["vp", "ve", "flow"]
+Past: TypeAlias = Sequence[tuple["NoiseLevel", Tensor]]
+"""Levels noisier than the first and the states there, the noisiest first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +160,9 @@ class Solver(ABC):
             motion.
         stochastic: whether noises are taken.
         evaluations: how often the model is asked in a step that is neither the first nor the last.
+        history: how many states before the first level the first step uses where they are given; without
+            them the first steps are of lower order, as they are in practice.
+        cold_order: the order without them.
     """
 
     name: str
@@ -165,13 +170,25 @@ class Solver(ABC):
     strong_order: float | None = None
     stochastic: bool = False
     evaluations: int = 1
+    history: int = 0
+
+    @property
+    def cold_order(self) -> int:
+        return self.order
 
     @abstractmethod
-    def states(self, model: Model, x: Tensor, levels: Levels, draws: Iterator[Tensor]) -> Iterator[Tensor]:
+    def states(
+        self, model: Model, x: Tensor, levels: Levels, draws: Iterator[Tensor], past: Past
+    ) -> Iterator[Tensor]:
         """The state after each step, N of them; noises come from ``take(draws, x)``."""
 
     def sample(
-        self, model: Model, x: Tensor, levels: Levels, noises: Iterable[Tensor] | None = None
+        self,
+        model: Model,
+        x: Tensor,
+        levels: Levels,
+        noises: Iterable[Tensor] | None = None,
+        past: Past = (),
     ) -> Tensor:
         """The state at the last level.
 
@@ -181,25 +198,33 @@ class Solver(ABC):
             levels: the levels to visit, the noisiest first.
             noises: standard normal, shaped like x, in the order in which they are used; a deterministic
                 solver takes none, and no solver takes one for the step to std = 0.
+            past: levels before the first and the states there, for solvers with a history.
 
         Returns:
             Shaped like x, in its dtype and on its device.
 
         Raises:
-            ValueError: x not floating-point or without a batch, too few noises, or a noise of another shape.
+            ValueError: x not floating-point or without a batch, too few noises, a noise or a past state of
+                another shape, or past levels that do not fall to the first.
         """
-        *_, last = self.trajectory(model, x, levels, noises)
+        *_, last = self.trajectory(model, x, levels, noises, past)
         return last
 
     def trajectory(
-        self, model: Model, x: Tensor, levels: Levels, noises: Iterable[Tensor] | None = None
+        self,
+        model: Model,
+        x: Tensor,
+        levels: Levels,
+        noises: Iterable[Tensor] | None = None,
+        past: Past = (),
     ) -> Iterator[Tensor]:
         """The states at all levels, N+1 of them, from x itself; arguments as in ``sample``."""
         _check.floating("x", x)
         if x.dim() == 0:
             raise ValueError("x must have shape (B, *), got ()")
+        _require_past(x, levels[0], past)
         yield x
-        yield from self.states(model, x, levels, iter(noises if noises is not None else ()))
+        yield from self.states(model, x, levels, iter(noises if noises is not None else ()), past)
 
 
 def take(draws: Iterator[Tensor], x: Tensor) -> Tensor:
@@ -228,6 +253,14 @@ def combine(terms: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 def predict_x_0(x: Tensor, eps: Tensor, at: NoiseLevel) -> Tensor:
     r"""The data of x and a predicted noise, :math:`(x-\mathrm{std}\,\hat\epsilon)/\mathrm{scale}`."""
     return combine([(1 / at.scale, x), (-at.sigma, eps)])
+
+
+def _require_past(x: Tensor, first: NoiseLevel, past: Past) -> None:
+    for _, state in past:
+        _check.same(x=x, past=state)
+    sigmas = [at.sigma for at, _ in past] + [first.sigma]
+    if _check.readable(*sigmas) and any(not bool(s < t) for t, s in pairwise(sigmas)):
+        raise ValueError(f"past must have levels that fall to {first.sigma.item()}, got {sigmas}")
 
 
 def _require_all(name: str, value: Tensor, right: Tensor, bound: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from refdiff._solver_base import Levels, Model, NoiseLevel, Solver, combine
+from refdiff._solver_base import Levels, Model, NoiseLevel, Past, Solver, combine
 
 
 def ddim_coefficients(t: NoiseLevel, s: NoiseLevel) -> tuple[Tensor, Tensor]:
@@ -28,7 +28,9 @@ class DDIM(Solver):
     name: str = "ddim"
     order: int = 1
 
-    def states(self, model: Model, x: Tensor, levels: Levels, draws: Iterator[Tensor]) -> Iterator[Tensor]:
+    def states(
+        self, model: Model, x: Tensor, levels: Levels, draws: Iterator[Tensor], past: Past
+    ) -> Iterator[Tensor]:
         for t, s in levels.pairs():
             on_x, on_eps = ddim_coefficients(t, s)
             x = combine([(on_x, x), (on_eps, model(x, t.scale, t.std))])

@@ -6,7 +6,7 @@ holds all of them by name.
 
 from __future__ import annotations
 
-from refdiff._solver_base import Levels, Model, NoiseLevel, Solver, Space, level
+from refdiff._solver_base import Levels, Model, NoiseLevel, Past, Solver, Space, level
 from refdiff._solver_exponential import DDIM, ddim_coefficients
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Levels",
     "Model",
     "NoiseLevel",
+    "Past",
     "Solver",
     "Space",
     "ddim_coefficients",
