@@ -306,6 +306,41 @@ eps_2 = _symbol("eps_2", "real", "noise predicted two levels before", r"\epsilon
 eps_3 = _symbol("eps_3", "real", "noise predicted three levels before", r"\epsilon_3")
 bend = _symbol("bend", "real", "derivative of the next order of the exact solution", "B")
 
+# flows
+flow_t = _symbol("flow_t", "unit", "time of a flow: 0 at the data, 1 at the noise", "t", "0..1")
+flow_s = _symbol("flow_s", "unit", "another time of a flow", "s", "0..1")
+path_scale = _symbol("path_scale", "positive", "factor of the data at time t", "a")
+path_std = _symbol("path_std", "positive", "factor of the noise at time t", "b")
+path_scale_slope = _symbol("path_scale_slope", "real", "derivative of the factor of the data", "a'", "1/time")
+path_std_slope = _symbol("path_std_slope", "real", "derivative of the factor of the noise", "b'", "1/time")
+path_scale_s = _symbol("path_scale_s", "positive", "factor of the data at time s", "a_s")
+path_std_s = _symbol("path_std_s", "positive", "factor of the noise at time s", "b_s")
+residual_std = _symbol("residual_std", "unit", "noise that a path leaves on the data", r"\sigma_{\min}")
+velocity = _symbol("velocity", "real", "velocity of a flow at x_t", "u", "1/time")
+velocity_hat = _symbol("velocity_hat", "real", "prediction of the velocity", r"\hat u", "1/time")
+velocity_hat_slope = _symbol(
+    "velocity_hat_slope", "real", "derivative of the prediction by a parameter", r"\partial_\theta\hat u"
+)
+target_velocity = _symbol("target_velocity", "real", "velocity of one pair of data and noise", r"u_{x_0}")
+component_velocity_0 = _symbol("component_velocity_0", "real", "velocity of the first law", "u_0")
+component_velocity_1 = _symbol("component_velocity_1", "real", "velocity of the second law", "u_1")
+noise_rate = _symbol("noise_rate", "nonnegative", "diffusion of a process with a flow's marginals", "g")
+time_shift = _symbol("time_shift", "positive", "shift of the times of a flow", r"\varsigma")
+other_shift = _symbol("other_shift", "positive", "another shift of the times of a flow", r"\varsigma'")
+log_shift = _symbol("log_shift", "real", "log of the shift of the times of a flow", r"\mu")
+shift_power = _symbol("shift_power", "positive", "factor of the log-odds of time", "p")
+intervals = _symbol("intervals", "natural", "steps from noise to data", "N")
+visited_time = _symbol("visited_time", "natural", "index of a time on the way from noise to data", "i")
+logit_mean = _symbol("logit_mean", "real", "mean of the log-odds of time", "m")
+logit_std = _symbol("logit_std", "positive", "deviation of the log-odds of time", "s")
+time_density = _symbol("time_density", "positive", "density of the times of training", r"\pi(t)")
+pixels = _symbol("pixels", "positive", "pixels of an image", "n")
+base_pixels = _symbol("base_pixels", "positive", "pixels of an image whose times are not shifted", "n_0")
+data_gap = _symbol("data_gap", "real", "difference of two data", r"\Delta x_0")
+noise_gap = _symbol("noise_gap", "real", "difference of the noises that they are coupled with", r"\Delta x_1")
+end_0 = _symbol("end_0", "real", "start of a bridge", "x_0")
+end_1 = _symbol("end_1", "real", "end of a bridge", "x_1")
+
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
 )
