@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refdiff import (
+        consistency,
         data,
         ddim,
         ddpm,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         score_matching,
         smld,
         vae,
+        vdm,
         vlb,
     )
     from refdiff.oracle import Dialect, Report, Target, check
@@ -42,6 +44,7 @@ __all__ = [
     "Report",
     "Target",
     "check",
+    "consistency",
     "data",
     "ddim",
     "ddpm",
@@ -63,6 +66,7 @@ __all__ = [
     "score_matching",
     "smld",
     "vae",
+    "vdm",
     "vlb",
 ]
 
