@@ -7,74 +7,35 @@ A process with these marginals has the linear drift f(t) x and the diffusion g(t
 .. math:: f=\frac{\mathrm{d}}{\mathrm{d}t}\log\mathrm{scale},\qquad
     g^2=\frac{\mathrm{d}\,\mathrm{std}^2}{\mathrm{d}t}-2f\,\mathrm{std}^2
 
-Times and results are float64; nothing is cast here.
+What is between two times s < t is a Gaussian step of the same kind (``transition``):
+
+.. math:: x_t=a\,x_s+\sqrt v\,z,\qquad a=\frac{\mathrm{scale}(t)}{\mathrm{scale}(s)},\qquad
+    v=\mathrm{std}(t)^2-a^2\,\mathrm{std}(s)^2
+
+A process is named (VP, SubVP, VE, EDM), given by its marginals or by its coefficients (``FromMarginals``,
+``FromCoefficients``), or made of a chain (``from_schedule``, ``from_ladder``); ``to_schedule`` and
+``to_ladder`` go the other way. Times and results are float64; nothing is cast here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from refdiff import _check
-
-Time: TypeAlias = float | Tensor
-"""A time: a float, or a float64 tensor of shape () or (B,)."""
-
-
-class Process:
-    """What every process has. Times run from 0 (data) to 1, unless ``end`` says otherwise."""
-
-    end: float = 1.0
-
-    def log_scale(self, t: Time) -> Tensor:
-        """The logarithm of the factor of the data."""
-        raise NotImplementedError
-
-    def variance(self, t: Time) -> Tensor:
-        """The variance of the noise, std(t)², without cancellation."""
-        raise NotImplementedError
-
-    def drift(self, t: Time) -> Tensor:
-        """The factor f(t) of x in the drift."""
-        raise NotImplementedError
-
-    def diffusion_squared(self, t: Time) -> Tensor:
-        """The square g(t)² of the diffusion."""
-        raise NotImplementedError
-
-    def scale(self, t: Time) -> Tensor:
-        """The factor of the data at time t."""
-        return self.log_scale(t).exp()
-
-    def std(self, t: Time) -> Tensor:
-        """The deviation of the noise at time t."""
-        return self.variance(t).sqrt()
-
-    def log_snr(self, t: Time) -> Tensor:
-        r"""Half of the log signal-to-noise ratio, :math:`\lambda=\log(\mathrm{scale}/\mathrm{std})`."""
-        return self.log_scale(t) - 0.5 * self.variance(t).log()
-
-    def diffusion(self, t: Time) -> Tensor:
-        """The factor g(t) of the Brownian motion."""
-        return self.diffusion_squared(t).sqrt()
-
-    def time(self, t: Time) -> Tensor:
-        """A time as a float64 tensor.
-
-        Raises:
-            ValueError: a time outside 0..end, of another dtype, or of more than one dimension.
-        """
-        value = t if isinstance(t, Tensor) else torch.tensor(float(t), dtype=torch.float64)
-        if value.dtype != torch.float64 or value.dim() > 1:
-            shape = tuple(value.shape)
-            raise ValueError(f"t must be a float or float64 of shape () or (B,), got {value.dtype}, {shape}")
-        inside = (value >= 0) & (value <= self.end)
-        if _check.readable(value) and not bool(inside.all()):
-            raise ValueError(f"t must lie in 0..{self.end}, got {value[~inside].flatten()[0].item()}")
-        return value
+from refdiff._process_base import Process as Process
+from refdiff._process_base import Time as Time
+from refdiff._process_base import Transition as Transition
+from refdiff._process_base import positive
+from refdiff._process_tables import FromCoefficients as FromCoefficients
+from refdiff._process_tables import FromMarginals as FromMarginals
+from refdiff._process_tables import SteppedVE as SteppedVE
+from refdiff._process_tables import SteppedVP as SteppedVP
+from refdiff._process_tables import from_ladder as from_ladder
+from refdiff._process_tables import from_schedule as from_schedule
+from refdiff._process_tables import to_ladder as to_ladder
+from refdiff._process_tables import to_schedule as to_schedule
 
 
 @dataclass(frozen=True)
@@ -97,7 +58,7 @@ class VP(Process):
     beta_max: float = 20.0
 
     def __post_init__(self) -> None:
-        _positive(beta_min=self.beta_min, beta_max=self.beta_max)
+        positive(beta_min=self.beta_min, beta_max=self.beta_max)
 
     def rate(self, t: Time) -> Tensor:
         """The rate beta(t), per unit of time."""
@@ -108,11 +69,23 @@ class VP(Process):
         at = self.time(t)
         return at * (self.beta_min + 0.5 * at * (self.beta_max - self.beta_min))
 
+    def between(self, t: Time, s: Time) -> Tensor:
+        """The integral of the rate from s to t, without the difference of two integrals."""
+        later, earlier = self.time(t), self.time(s)
+        middle = 0.5 * (later + earlier)
+        return (later - earlier) * (self.beta_min + middle * (self.beta_max - self.beta_min))
+
     def log_scale(self, t: Time) -> Tensor:
         return -0.5 * self.integral(t)
 
     def variance(self, t: Time) -> Tensor:
         return -torch.expm1(-self.integral(t))
+
+    def _factor(self, t: Tensor, s: Tensor) -> Tensor:
+        return (-0.5 * self.between(t, s)).exp()
+
+    def _added(self, t: Tensor, s: Tensor) -> Tensor:
+        return -torch.expm1(-self.between(t, s))
 
     def drift(self, t: Time) -> Tensor:
         return -0.5 * self.rate(t)
@@ -131,6 +104,9 @@ class SubVP(VP):
 
     def variance(self, t: Time) -> Tensor:
         return torch.expm1(-self.integral(t)) ** 2
+
+    def _added(self, t: Tensor, s: Tensor) -> Tensor:
+        return torch.expm1(-self.between(t, s)) * torch.expm1(-self.integral(t) - self.integral(s))
 
     def diffusion_squared(self, t: Time) -> Tensor:
         return self.rate(t) * -torch.expm1(-2 * self.integral(t))
@@ -158,7 +134,7 @@ class VE(Process):
     from_clean: bool = False
 
     def __post_init__(self) -> None:
-        _positive(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+        positive(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
         if not self.sigma_min < self.sigma_max:
             raise ValueError(f"sigma_max must be above sigma_min = {self.sigma_min}, got {self.sigma_max}")
 
@@ -173,6 +149,10 @@ class VE(Process):
     def variance(self, t: Time) -> Tensor:
         growth = 2 * self.time(t) * self._log_ratio.to(self.time(t).device)
         return self.sigma_min**2 * (torch.expm1(growth) if self.from_clean else growth.exp())
+
+    def _added(self, t: Tensor, s: Tensor) -> Tensor:
+        rate = 2 * self._log_ratio.to(t.device)
+        return self.sigma_min**2 * (s * rate).exp() * torch.expm1((t - s) * rate)
 
     def drift(self, t: Time) -> Tensor:
         return torch.zeros_like(self.time(t))
@@ -197,7 +177,7 @@ class EDM(Process):
     end: float = 80.0
 
     def __post_init__(self) -> None:
-        _positive(end=self.end)
+        positive(end=self.end)
 
     def log_scale(self, t: Time) -> Tensor:
         return torch.zeros_like(self.time(t))
@@ -205,15 +185,11 @@ class EDM(Process):
     def variance(self, t: Time) -> Tensor:
         return self.time(t) ** 2
 
+    def _added(self, t: Tensor, s: Tensor) -> Tensor:
+        return (t - s) * (t + s)
+
     def drift(self, t: Time) -> Tensor:
         return torch.zeros_like(self.time(t))
 
     def diffusion_squared(self, t: Time) -> Tensor:
         return 2 * self.time(t)
-
-
-def _positive(**numbers: float) -> None:
-    for name, value in numbers.items():
-        _check.finite(name, value)
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, got {value}")
