@@ -50,6 +50,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "predictor": ("euler_maruyama", "reverse_diffusion", "ancestral"),
     "step_beta": ("kernel", "rate"),
     "grid": ("N", "N-1"),
+    "last_step": ("noise", "mean"),
     "corrector_norm": ("sample", "batch"),
     "corrector": ("before", "after"),
     "score_weight": ("variance", "one", "likelihood"),
@@ -58,6 +59,10 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "consistency": ("shifted", "edm"),
     "gamma": ("linear", "learned"),
     "gamma_sign": ("minus_log_snr", "log_snr"),
+    "solver_space": ("vp", "ve", "flow"),
+    "solver_grid": ("any", "log_snr", "sigma", "time"),
+    "solver_end": ("data", "level"),
+    "solver_noise": (None, False, True),
 }  # fmt: skip
 POSITIVE = (
     "clip", "temperature", "probability_floor", "weight_bound", "sigma_data", "latent_scale", "time_scale",
@@ -123,9 +128,9 @@ class Dialect:
         renoise: the eps that a guided step adds again: "guided", or "unconditional".
         guidance_point: where the classifier's gradient is taken: "x_t", "mean", or None: either, and it is
             named.
-        process: of the ports of continuous time: "vp", "subvp", "ve", "edm", "straight" ((1 - t) x_0 +
-            t eps), "cosine" (cos and sin of pi t / 2), or a ``refdiff.process.Process``; None: "straight" for the
-            ports ``flow_*``, "vp" for the others.
+        process: of the ports of continuous time: "vp", "subvp", "ve", "edm", "straight" (of
+            (1 - t) x_0 + t eps), "cosine" (cos and sin of pi t / 2), or a ``refdiff.process.Process``; None:
+            "straight" for the ports ``flow_*``, "vp" for the others.
         time_scale: how many units of the target's time one unit of the process's is; rates are per unit of
             the target's time.
         time_direction: where the target's time grows: to the "noise" (0 is data), or to the "data" (0 is the
@@ -141,6 +146,7 @@ class Dialect:
             the "kernel" between the two times, or the "rate" at t times t - s.
         grid: where a chain of N steps reads the process: at i / N for i in 1..N ("N"), or at i / (N - 1) for
             i in 0..N - 1 ("N-1").
+        last_step: of ``sde_sample`` and ``predictor_corrector``: adds "noise", or is the "mean".
         corrector_norm: of the score and the noise in the corrector's step: of each "sample", or the mean over
             the "batch".
         corrector: ``predictor_corrector`` corrects "before" each step of the predictor, or "after" it.
@@ -156,6 +162,17 @@ class Dialect:
         vdm_steps: of ``vdm_loss``: T steps, or None: T to infinity.
         ode_tolerance: the error per dimension, in nats, that the target's integrator may make.
         first_time: the process time from which ``ode_log_likelihood`` integrates.
+        order, start_order: of ``solve`` and ``solver_step``: the power of the step in the error, and the same
+            of a first step, that has no history; None: any, and it is named.
+        strong_order: of a solver with noise, the order at the same Brownian motion; None: not asked.
+        solver: the name in ``refdiff.solver.SOLVERS`` whose steps these are; None: any, and it is named.
+        solver_space: of the levels that ``solve`` is given: "vp", "ve" or "flow" (scale + std = 1).
+        solver_grid: the levels for which an order is declared: "any", or even in "log_snr", "sigma" or "time"
+            (std of "flow").
+        solver_end: whether ``solve`` may end at "data", or only at a "level" with noise.
+        solver_noise: whether ``solve`` uses noises; None: either, and it is named.
+        straight: whether a solver is exact where data are one point, as all but plain discretisations of an
+            SDE or of a drift are.
     """
 
     schedule: Schedule | str | Sequence[float] | Any | None = None
@@ -208,6 +225,7 @@ class Dialect:
     predictor: str = "euler_maruyama"
     step_beta: str = "kernel"
     grid: str = "N"
+    last_step: str = "noise"
     corrector_norm: str = "sample"
     corrector: str = "before"
     score_weight: str = "variance"
@@ -221,6 +239,15 @@ class Dialect:
     vdm_steps: int | None = None
     ode_tolerance: float = 1e-3
     first_time: float = 1e-5
+    order: int | None = None
+    start_order: int | None = None
+    strong_order: float | None = None
+    solver: str | None = None
+    solver_space: str = "vp"
+    solver_grid: str = "any"
+    solver_end: str = "data"
+    solver_noise: bool | None = None
+    straight: bool = True
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -269,7 +296,8 @@ def _same(value: Any, default: Any) -> bool:
 def _short(value: Any) -> str:
     from refdiff.process import Process
 
-    if isinstance(value, (str, int, float, tuple, Process)):
+    pair = isinstance(value, tuple) and len(value) == 2
+    if pair or isinstance(value, (str, int, float, Process)):
         return repr(value)
     name = getattr(value, "name", None)
     return f"<schedule {name}>" if name else f"<{len(value)} betas>"
@@ -321,6 +349,7 @@ class Target:
     ``model_time(sigma)`` where std / scale = sigma, ``drift(x, t)``, ``diffusion(t)``,
     ``reverse_drift(x, t, score)``, ``pf_ode_drift(x, t, score)``, ``discretize(n)``: the betas of a chain of
     n steps, the sigmas where the scale is 1. Samplers: ``sde_step(x, t, s, score, noise)``, s next to data,
+    ``sde_invert(x, s, t, score, noise)``, which no sampler has: refused, or answered with numbers,
     ``corrector_step_size(score, noise, snr)``, ``corrector_step(x, score, noise, snr)``,
     ``sde_sample(score_fn, x, times, noises)`` with noises (N, B, *) of the steps between N + 1 times,
     ``predictor_corrector(score_fn, x, times, snr, noises, corrector_noises)``. Loss and likelihood, (B,):
@@ -333,6 +362,10 @@ class Target:
     Consistency: ``consistency_function(x, sigma, output)``, ``consistency_sample(function, x, sigmas)`` with
     ``function(x, sigma)``. Variational diffusion: ``vdm_gamma(t)``, ``vdm_loss(model, x0, t, noise)`` (B,),
     with ``model(z, t)`` answering eps.
+    Solvers: ``solve(model, x, scales, stds, noises)``: from the first to the last of levels x = scale x_0 +
+    std eps, (N+1,), the noisiest first, with ``model(x, scale, std)`` and noises (M, B, *) of which any
+    number may be used; ``solver_step(x, scales, stds, outputs, noise)``: one step to the last of K+1 levels,
+    by K outputs (K, B, *) of the model at the levels before it, x being at the last but one.
     """
 
     name: str = ""
@@ -393,6 +426,7 @@ PORTS = (
     "pf_ode_drift",
     "discretize",
     "sde_step",
+    "sde_invert",
     "corrector_step_size",
     "corrector_step",
     "sde_sample",
@@ -413,6 +447,8 @@ PORTS = (
     "consistency_sample",
     "vdm_gamma",
     "vdm_loss",
+    "solve",
+    "solver_step",
 )
 
 
