@@ -341,6 +341,20 @@ noise_gap = _symbol("noise_gap", "real", "difference of the noises that they are
 end_0 = _symbol("end_0", "real", "start of a bridge", "x_0")
 end_1 = _symbol("end_1", "real", "end of a bridge", "x_1")
 
+# probability-flow ODE
+flow_11 = _symbol("flow_11", "real", "slope of the first coordinate of a velocity along the first", "J_{11}")
+flow_12 = _symbol("flow_12", "real", "slope of the first coordinate of a velocity along the second", "J_{12}")
+flow_21 = _symbol("flow_21", "real", "slope of the second coordinate of a velocity along the first", "J_{21}")
+flow_22 = _symbol("flow_22", "real", "slope of the second coordinate of a velocity along the second", "J_{22}")
+probes = _symbol("probes", "natural", "random directions over which a trace estimate is averaged", "n")
+log_likelihood = _symbol("log_likelihood", "real", "log of the density of a sample, in nats", r"\log p")
+bins = _symbol("bins", "natural", "bins that tile the range of the data", "n")
+data_span = _symbol("data_span", "positive", "length of the range that the bins tile", "r")
+prior_variance = _symbol("prior_variance", "positive", "variance of the law that sampling starts from", "v")
+alpha_before = _symbol(
+    "alpha_before", "unit", "signal power kept by the step before", r"\alpha_{t-1}", "step t-1, 1..T-1"
+)
+
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
 )
