@@ -355,6 +355,69 @@ alpha_before = _symbol(
     "alpha_before", "unit", "signal power kept by the step before", r"\alpha_{t-1}", "step t-1, 1..T-1"
 )
 
+# consistency models
+sigma_min = _symbol(
+    "sigma_min", "positive", "the noise level at which a consistency function is the identity", r"\sigma_{\min}"
+)
+f_slope_theta = _symbol(
+    "f_slope_theta", "real", "derivative of a consistency function by a parameter", r"\partial_\theta f"
+)
+student_slope = _symbol("student_slope", "real", "slope of a consistency function at a level", "b")
+teacher_slope = _symbol("teacher_slope", "real", "its slope at the level below", "a")
+iteration = _symbol("iteration", "natural", "iteration of the training", "k")
+iterations = _symbol("iterations", "natural", "number of iterations", "K")
+count_first = _symbol("count_first", "natural", "number of levels where training starts", "s_0")
+count_last = _symbol("count_last", "natural", "number of steps between levels where it ends", "s_1")
+doublings = _symbol("doublings", "natural", "how often the number of levels doubles", "m")
+average_rate = _symbol("average_rate", "unit", "rate of a moving average", r"\mu")
+average_rate_first = _symbol("average_rate_first", "unit", "that rate where training starts", r"\mu_0")
+theta_average = _symbol("theta_average", "real", "moving average of a parameter", r"\theta^-")
+distance_squared = _symbol("distance_squared", "nonnegative", "squared distance of two outputs", r"\|u\|^2")
+log_sigma_mean = _symbol("log_sigma_mean", "real", "mean of the log of the noise level", "P")
+log_sigma_std = _symbol("log_sigma_std", "positive", "deviation of the log of the noise level", "S")
+
+# variational diffusion models
+gamma_t = _symbol("gamma_t", "real", "minus the log signal-to-noise ratio at time t", r"\gamma_t")
+gamma_s = _symbol("gamma_s", "real", "the same at an earlier time s", r"\gamma_s")
+gamma_m = _symbol("gamma_m", "real", "the same between s and t", r"\gamma_m")
+gamma_0 = _symbol("gamma_0", "real", "the same at time 0", r"\gamma_0")
+gamma_1 = _symbol("gamma_1", "real", "the same at time 1", r"\gamma_1")
+raw_t = _symbol("raw_t", "real", "output of a rising network at time t", r"\tilde\gamma_t")
+raw_0 = _symbol("raw_0", "real", "its output at time 0", r"\tilde\gamma_0")
+raw_1 = _symbol("raw_1", "real", "its output at time 1", r"\tilde\gamma_1")
+gain_1 = _symbol("gain_1", "positive", "weight of time in a rising network", "w_1")
+gain_2 = _symbol("gain_2", "positive", "weight into a unit", "w_2")
+gain_3 = _symbol("gain_3", "positive", "weight out of a unit", "w_3")
+unit_offset = _symbol("unit_offset", "real", "offset of a unit", "b_2")
+
+# exponential integrators
+scale_t = _symbol("scale_t", "positive", "factor of the data where a step begins", "a_t")
+scale_s = _symbol("scale_s", "positive", "factor of the data where a step ends", "a_s")
+std_t = _symbol("std_t", "positive", "deviation of the noise where a step begins", "b_t")
+std_s = _symbol("std_s", "positive", "deviation of the noise where a step ends", "b_s")
+log_snr = _symbol("log_snr", "real", "half the log signal-to-noise ratio, the time of a solver", r"\lambda")
+lambda_step = _symbol("lambda_step", "positive", "growth of the log-SNR in a step", "h")
+exponent = _symbol("exponent", "nonzero", "h or -h, by what the model predicts", "z")
+inner_1 = _symbol("inner_1", "positive", "place of the first inner level, as a share of the step", "r_1")
+inner_2 = _symbol("inner_2", "positive", "place of the second inner level, as a share of the step", "r_2")
+past_1 = _symbol("past_1", "positive", "length of the step before, in units of the step", "r_0")
+past_2 = _symbol("past_2", "positive", "length of the step before that, in units of the step", "r_{-1}")
+place_1 = _symbol("place_1", "nonzero", "place of a value of the model, in units of the step", "c_1")
+place_2 = _symbol("place_2", "nonzero", "place of another value of the model", "c_2")
+moment_0 = _symbol("moment_0", "real", "what the weights give on 1", r"\mu_0")
+moment_1 = _symbol("moment_1", "real", "what the weights give on the place", r"\mu_1")
+moment_2 = _symbol("moment_2", "real", "what the weights give on its square", r"\mu_2")
+value_t = _symbol("value_t", "real", "value of the model where a step begins", "m_t")
+value_1 = _symbol("value_1", "real", "value of the model at the first other place", "m_1")
+value_2 = _symbol("value_2", "real", "value of the model at the second other place", "m_2")
+value_s = _symbol("value_s", "real", "value of the model at the predicted state", "m_s")
+path_1 = _symbol("path_1", "real", "derivative of the model along the solution", "m'")
+path_2 = _symbol("path_2", "real", "second derivative of the model along the solution", "m''")
+path_3 = _symbol("path_3", "real", "third derivative of the model along the solution", "m^{(3)}")
+state_slope = _symbol("state_slope", "real", "derivative of the model by the state, times the gain", "J")
+state_slope_1 = _symbol("state_slope_1", "real", "its derivative along the solution", "J'")
+sde_share = _symbol("sde_share", "nonnegative", "share of the reverse SDE's noise power", r"\eta")
+
 WHERE: Mapping[sp.Symbol, sp.Expr] = MappingProxyType(
     {alpha_t: abar_t / abar_prev, beta_t: 1 - abar_t / abar_prev}
 )
