@@ -357,7 +357,7 @@ alpha_before = _symbol(
 
 # consistency models
 sigma_min = _symbol(
-    "sigma_min", "positive", "the noise level at which a consistency function is the identity", r"\sigma_{\min}"
+    "sigma_min", "positive", "noise level at which a consistency function is the identity", r"\sigma_{\min}"
 )
 f_slope_theta = _symbol(
     "f_slope_theta", "real", "derivative of a consistency function by a parameter", r"\partial_\theta f"
