@@ -353,12 +353,12 @@ class Target:
     ``corrector_step_size(score, noise, snr)``, ``corrector_step(x, score, noise, snr)``,
     ``sde_sample(score_fn, x, times, noises)`` with noises (N, B, *) of the steps between N + 1 times,
     ``predictor_corrector(score_fn, x, times, snr, noises, corrector_noises)``. Loss and likelihood, (B,):
-    ``score_loss(score_fn, x0, t, noise)``, ``ode_log_likelihood(score_fn, x)``;
-    ``dequantized_bits_per_dim(log_likelihood, dims)`` of images of 256 values in the declared range.
+    ``score_loss(score_fn, x0, t, noise)``, ``ode_log_likelihood(score_fn, x)``.
     Flows: ``flow_path(x0, noise, t)``, ``flow_velocity(x0, noise, t)``, ``flow_step(x, t, s, velocity)``,
     ``flow_sde_drift(velocity, score, t)`` of the reverse SDE, ``flow_loss(model, x0, t, noise)`` (B,),
-    ``time_shift(t, shift)``, ``flow_levels(n, shift)`` -> (n + 1 times, noise first; the n labels that the
-    model is given), ``flow_sample(velocity_fn, x, steps)``, ``flow_coupling(x0, noise)`` -> the two, paired.
+    ``time_shift(t, shift)``, ``flow_levels(n, shift)`` -> (n + 1 times in the process's unit, noise first;
+    the n labels that the model is given), ``flow_sample(velocity_fn, x, steps)``,
+    ``flow_coupling(x0, noise)`` -> the two, paired.
     Consistency: ``consistency_function(x, sigma, output)``, ``consistency_sample(function, x, sigmas)`` with
     ``function(x, sigma)``. Variational diffusion: ``vdm_gamma(t)``, ``vdm_loss(model, x0, t, noise)`` (B,),
     with ``model(z, t)`` answering eps.
@@ -433,7 +433,6 @@ PORTS = (
     "predictor_corrector",
     "score_loss",
     "ode_log_likelihood",
-    "dequantized_bits_per_dim",
     "flow_path",
     "flow_velocity",
     "flow_step",
