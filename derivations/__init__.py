@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 TOPICS = (
     *("gaussian", "schedule", "parameterization", "ddpm", "ddim", "data"),
-    *("energy", "score_matching", "smld", "elbo", "vae", "vlb", "guidance"),
+    *("energy", "score_matching", "smld", "elbo", "vae", "vlb", "guidance", "flow"),
+    "consistency",
 )
 
 

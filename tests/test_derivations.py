@@ -80,6 +80,20 @@ PROMISED = {
         conditional_variance ddpm_step probit_label probit_gradient probit_mean guided_score
         conditional_eps null_label guided_eps ddim_step x_0_slope loss_guided_eps
         loss_gradient_plane implied_gradient classifier_free classifier_free_ho scale_from_ho""",
+    "flow": """
+        conditional_velocity marginal_velocity marginal_velocity_many loss loss_split
+        loss_gradient loss_constant determinant velocity_from_eps velocity_from_x_0
+        velocity_from_score x_0_from_velocity eps_from_velocity score_from_velocity
+        rectified_x_0 rectified_eps rectified_score rectified_velocity transport_velocity
+        transport_velocity_from_x_0 transport_x_0 trigonometric_velocity vp_velocity
+        vp_velocity_from_score subvp_velocity ve_velocity ve_velocity_from_score
+        gaussian_velocity gaussian_flow_map curvature straightness first_step
+        reflow_velocity euler_step ddim_step ddim_in_sigma ddim_in_snr euler_gap
+        reversed_velocity shift shift_log_snr shift_inverse shift_composition shift_slope
+        shift_exponential resolution_shift shifted_grid logit_normal logit_normal_shift
+        loss_weight_eps loss_weight_x_0 loss_weight_v loss_weight_score log_snr_weight
+        rectified_log_snr_weight coupling_swap coupling_distance bridge_velocity
+        bridge_score bridge_score_weight sde_drift sde_drift_backward""",
 }
 SEED, PAPER = r"S00[0-4]:(alg|fig|tab)?[\d.§/]+", r"[A-Z][A-Za-z-]+\d{4}[a-z]*(:.+)?"
 THREAD = r"[\w./-]+ (PR)?#\d+"
