@@ -382,6 +382,7 @@ gamma_s = _symbol("gamma_s", "real", "the same at an earlier time s", r"\gamma_s
 gamma_m = _symbol("gamma_m", "real", "the same between s and t", r"\gamma_m")
 gamma_0 = _symbol("gamma_0", "real", "the same at time 0", r"\gamma_0")
 gamma_1 = _symbol("gamma_1", "real", "the same at time 1", r"\gamma_1")
+gamma_slope = _symbol("gamma_slope", "positive", "derivative of γ by time", r"\gamma'", "1/time")
 raw_t = _symbol("raw_t", "real", "output of a rising network at time t", r"\tilde\gamma_t")
 raw_0 = _symbol("raw_0", "real", "its output at time 0", r"\tilde\gamma_0")
 raw_1 = _symbol("raw_1", "real", "its output at time 1", r"\tilde\gamma_1")
