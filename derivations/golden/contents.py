@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, TypeAlias
 
-from derivations.golden import elbo, energy, guidance, scores, vlb
+from derivations.golden import elbo, energy, guidance, ode, scores, vlb
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -110,6 +110,7 @@ SCALARS = (
     *energy.SCALARS,
     *guidance.SCALARS,
     *scores.SCALARS,
+    *ode.SCALARS,
     *vlb.SCALARS,
     *elbo.SCALARS,
 )
@@ -523,6 +524,34 @@ VAE = (
         over(*elbo.LINEAR_GAUSSIAN),
     ),
 )
+ODE = (
+    File(
+        "ode",
+        "drift",
+        "velocities of the probability-flow ODE, and the trace of a Jacobian",
+        over(
+            *each([f"ode.{name}_drift" for name in ("vp", "ve", "sub_vp")], ode.TIMES),
+            *each(("ode.from_eps",), ode.PATHS),
+            *each(("ode.hutchinson",), ode.JACOBIANS),
+        ),
+    ),
+    File(
+        "ode",
+        "steps",
+        "discretisations of the ODE, and how far DDIM is from them",
+        over(
+            *each(("ode.ve_step", "ode.ve_ddim_gap"), ode.DESCENTS),
+            at("ode.vp_step", STRIDED),
+            *(at(id, ode.LEVELS, alpha_before=ode.ALPHA_BEFORE) for id in ode.COMPARED),
+        ),
+    ),
+    File(
+        "ode",
+        "gaussian",
+        "flow map and likelihood of Gaussian data, and bits per dimension",
+        over(*each(ode.GAUSSIAN, ode.PATHS), *each(("ode.bits_per_dim",), ode.UNITS)),
+    ),
+)
 
 FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
@@ -531,4 +560,5 @@ FILES: tuple[File, ...] = (
     *VLB,
     *GUIDANCE,
     *(*ELBO, *VAE),
+    *ODE,
 )
