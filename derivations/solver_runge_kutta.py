@@ -14,8 +14,21 @@ from typing import TypeAlias
 
 import sympy as sp
 
-from derivations.kit import Decoy, Identity, Step, formula
-from derivations.symbols import gap, node_2, node_3, slope_1, slope_2, slope_3, slope_4, weight_3, x_s, x_ve
+from derivations.kit import Decoy, Identity, Series, Step, Substitution, formula
+from derivations.symbols import (
+    data_variance,
+    gap,
+    node_2,
+    node_3,
+    sig_t,
+    slope_1,
+    slope_2,
+    slope_3,
+    slope_4,
+    weight_3,
+    x_s,
+    x_ve,
+)
 
 Tree: TypeAlias = tuple["Tree", ...]
 """A rooted tree: the branches at its root, in a fixed order."""
@@ -185,6 +198,42 @@ def _rk2(claim: sp.Expr) -> Iterator[Step]:
     yield Identity("what is missed at order 3", missed, (SIXTH - node_2 / 4) * bushy + tall / 6)
     heun = claim.subs(node_2, 1)
     yield Identity("Heun's step", heun, x_ve - gap * (slope_1 + slope_2) / 2)
+
+
+@formula(
+    "solver.rk2_gaussian",
+    title="what a step of two stages and order 2 misses on Gaussian data",
+    lhs=sp.Symbol("e"),
+    rhs=(1 - 2 * node_2) * data_variance * sig_t * gap**3 * x_ve / (2 * (data_variance + sig_t**2) ** 3),
+    citations=("Butcher2016:§235",),
+    reference="refdiff.solver:RungeKutta",
+    uses=("solver.rk2", "solver.pf_ode_sigma"),
+    decoys=(
+        Decoy("not-halved", (1 - 2 * node_2) * data_variance * sig_t * gap**3 * x_ve
+              / (data_variance + sig_t**2) ** 3, "variance", "twice as much"),
+        Decoy("ralston", (2 - 3 * node_2) * data_variance * sig_t * gap**3 * x_ve
+              / (6 * (data_variance + sig_t**2) ** 3), "discretization",
+              "nothing for Ralston's node, as for equations without a slope in x"),
+        Decoy("none", sp.Integer(0), "discretization", "order 3 with any node"),
+    ),
+)  # fmt: skip
+def _rk2_gaussian(claim: sp.Expr) -> Iterator[Step]:
+    """The perfect prediction for data of mean 0 and variance c is ε = σx/(c + σ²), so that x grows as
+    √(c + σ²). The midpoint step alone misses nothing at order 3, whatever c: an order that is measured on
+    Gaussian data is one too high for it."""
+    path, k = sp.Function("x", real=True)(sig_t), sp.Symbol("K", real=True)
+    total = data_variance + sig_t**2
+    equation = sp.diff(path, sig_t) - sig_t * path / total
+    yield Substitution("the exact solution", equation, {path: k * sp.sqrt(total)})
+    first = sig_t * x_ve / total
+    place = sig_t - node_2 * gap
+    second = place * (x_ve - node_2 * gap * first) / (data_variance + place**2)
+    step = update(WEIGHTS_2).subs({slope_1: first, slope_2: second})
+    exact = x_ve * sp.sqrt((data_variance + (sig_t - gap) ** 2) / total)
+    yield Series("nothing below order 3", exact - step, gap, 3, sp.Integer(0))
+    third = sp.diff(exact - step, gap, 3).subs(gap, 0) / 6
+    yield Identity("against the exact solution", third * gap**3, claim)
+    yield Identity("the midpoint step", claim.subs(node_2, HALF), sp.Integer(0))
 
 
 def _three_stages() -> tuple[list[list[sp.Expr]], list[sp.Expr]]:
