@@ -94,6 +94,14 @@ PROMISED = {
         loss_weight_eps loss_weight_x_0 loss_weight_v loss_weight_score log_snr_weight
         rectified_log_snr_weight coupling_swap coupling_distance bridge_velocity
         bridge_score bridge_score_weight sde_drift sde_drift_backward""",
+    "ode": """
+        drift family of_reverse_sde drift_state_dependent drift_plane not_unique_plane from_eps
+        vp_drift ve_drift sub_vp_drift change_of_variables log_density_rate log_density_rate_nd
+        jacobian hutchinson hutchinson_variance bits_per_dim gaussian_flow gaussian_flow_nd
+        gaussian_log_det gaussian_likelihood prior_gap euler_error heun_error rk4_error ve_step
+        ve_step_error vp_step vp_step_error one_ode vp_is_ddim_ode ve_is_ddim_ode
+        ddim_coefficient ddim_coefficient_ratio ddim_coefficient_gap ddim_coefficient_series
+        ddim_state_gap ddim_step_gap ddim_step_error ve_ddim_gap""",
 }
 SEED, PAPER = r"S00[0-4]:(alg|fig|tab)?[\d.§/]+", r"[A-Z][A-Za-z-]+\d{4}[a-z]*(:.+)?"
 THREAD = r"[\w./-]+ (PR)?#\d+"

@@ -11,6 +11,7 @@ import pytest
 import torch
 from golden_elbo import ELBO
 from golden_guidance import GUIDANCE
+from golden_ode import ODE
 from golden_scores import SCORES
 from torch import Tensor
 
@@ -487,6 +488,7 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **{f"data.empirical_{name}": of_law(points, name) for name in QUESTIONS},
     **{f"energy.{name}": ask for name, ask in ENERGY.items()},
     **ELBO,
+    **ODE,
     **SCORES,
     **{f"guidance.{name}": ask for name, ask in GUIDANCE.items()},
     **{f"vlb.{name}": ask for name, ask in VLB.items()},
