@@ -192,7 +192,7 @@ def heun_step(
     Raises:
         ValueError: a time outside, s not below t, or tensors of different shape, dtype or device.
 
-    Reference: Kloeden and Platen 1992, section 15.1 (formulas ``sde.heun``, ``sde.heun_mean``,
+    Reference: Kloeden and Platen 1992, section 15.1 (formulas ``sde.heun_mean``,
         ``sde.heun_variance``).
     """
     process.transition(t, s)
