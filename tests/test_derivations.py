@@ -134,7 +134,7 @@ def _decoys_are_refuted(formula: Formula, report: Report) -> None:
 
 def _second_provers_agree(report: Report) -> None:
     for step in report.steps:
-        covered = any(isinstance(obligation, Zero) for obligation in step.step.obligations())
+        covered = any(isinstance(obligation, Zero) for obligation in step.step.stated)
         opinions = [opinion.verdict.status for opinion in step.second]
         assert "refuted" not in opinions
         if covered:

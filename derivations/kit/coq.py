@@ -111,7 +111,7 @@ def _decoys(node: Formula) -> list[Decoy]:
 def _of_step(step: Step, assumptions: Sequence[sp.Basic], name: str) -> Iterator[Theorem | str]:
     if isinstance(step, Induction) and (whole := _induction(step, name)):
         yield whole
-    for k, obligation in enumerate(step.obligations()):
+    for k, obligation in enumerate(step.stated):
         try:
             if isinstance(obligation, NotCovered):
                 yield obligation.reason

@@ -141,8 +141,13 @@ class Formula:
         """The proof of the right side, or the same proof run on another claim."""
         return tuple(self.proof(self.rhs if claim is None else claim))
 
+    @cached_property
+    def own_steps(self) -> tuple[Step, ...]:
+        """The proof of the right side, built once."""
+        return self.steps()
+
     def obligations(self) -> tuple[Obligation, ...]:
-        return tuple(obligation for step in self.steps() for obligation in step.obligations())
+        return tuple(obligation for step in self.own_steps for obligation in step.stated)
 
     def verify(self) -> Report:
         """Run the proof, every second prover, and the same proof on every decoy."""
@@ -151,30 +156,33 @@ class Formula:
         return self._cache["report"]
 
     def _verify(self) -> Report:
-        steps = tuple(self._check(step) for step in self.steps())
+        steps = tuple(self._check(step) for step in self.own_steps)
         own = worst(report.verdict for report in steps)
         decoys = {decoy.id: self.refute(decoy.rhs) for decoy in self.decoys}
         return Report(self.id, own.status, steps, decoys, tuple(_complaints(steps, decoys)))
 
     def _check(self, step: Step) -> StepReport:
         verdict = step.check(self.assumptions)
-        opinions = tuple(o for ob in step.obligations() for o in second_opinions(ob, self.assumptions))
+        opinions = tuple(o for ob in step.stated for o in second_opinions(ob, self.assumptions))
         return StepReport(step, verdict, opinions)
 
     def refute(self, claim: sp.Expr) -> Verdict:
         """The verdict of the proof on another right side; a decoy must come out refuted."""
         found = []
         for step in self.steps(claim):
+            # a step that does not speak of the claim is the formula's own, and has its verdict there
+            if step in self.own_steps:
+                continue
             verdict = _quick_refutation(step, self.assumptions) or step.check(self.assumptions)
             if verdict.status == "refuted":
                 return verdict
             found.append(verdict)
-        return worst(found)
+        return worst(found or (step.check(self.assumptions) for step in self.own_steps))
 
 
 def _quick_refutation(step: Step, assumptions: Sequence[sp.Basic]) -> Verdict | None:
     """A counterexample is cheaper than a normal form; look for it first."""
-    for obligation in step.obligations():
+    for obligation in step.stated:
         if isinstance(obligation, Zero) and (found := refute(obligation.lhs - obligation.rhs, assumptions)):
             return found
     return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import sympy as sp
@@ -60,12 +61,17 @@ class Step:
     def obligations(self) -> tuple[Obligation, ...]:
         raise TypeError(f"step {self.title!r} of kind {self.kind!r} states nothing to check")
 
+    @cached_property
+    def stated(self) -> tuple[Obligation, ...]:
+        """The obligations, worked out once."""
+        return self.obligations()
+
     def check(self, assumptions: Assumptions = ()) -> Verdict:
         """Decide every obligation; a step is proved when all are."""
-        return worst(decide(obligation, assumptions) for obligation in self.obligations())
+        return worst(decide(obligation, assumptions) for obligation in self.stated)
 
     def latex(self) -> str:
-        lines = (_obligation_latex(obligation) for obligation in self.obligations())
+        lines = (_obligation_latex(obligation) for obligation in self.stated)
         return r",\qquad ".join(line for line in lines if line)
 
 
@@ -200,11 +206,10 @@ class Expectation(Step):
     kind: ClassVar[str] = "expectation"
 
     def value(self) -> sp.Expr:
-        """E[zᵏ] of a standard normal z is (k−1)!! for even k, else 0; a variable is mean + √variance·z."""
+        """E[f(x)] of a normal x is Σ f⁽²ᵏ⁾(mean)·varianceᵏ·(2k−1)!!/(2k)!, variable by variable."""
         value = sp.sympify(self.polynomial)
         for variable, (mean, variance) in self.moments.items():
-            unit = sp.Dummy("z", real=True)
-            value = _normal_mean(value.subs(variable, mean + sp.sqrt(variance) * unit), unit)
+            value = _normal_mean(value, variable, sp.sympify(mean), sp.sympify(variance))
         return value
 
     def obligations(self) -> tuple[Obligation, ...]:
@@ -214,17 +219,16 @@ class Expectation(Step):
         return rf"\mathbb E\left[{tex(sp.sympify(self.polynomial))}\right] = {tex(sp.sympify(self.claim))}"
 
 
-def _normal_mean(poly: sp.Expr, unit: sp.Symbol) -> sp.Expr:
-    """Σ p⁽ᵏ⁾(0)/k!·E[zᵏ]; differentiating keeps the coefficients as they are written."""
+def _normal_mean(poly: sp.Expr, variable: sp.Symbol, mean: sp.Expr, variance: sp.Expr) -> sp.Expr:
+    """Differentiating keeps the coefficients as they are written; a longer polynomial is expanded."""
     total, derivative = sp.Integer(0), poly
-    for k in range(2 * _HIGHEST_MOMENT):
+    for k in range(_HIGHEST_MOMENT):
         if derivative == 0:
             return total
-        if k % 2 == 0:
-            total += derivative.subs(unit, 0) * sp.factorial2(k - 1) / sp.factorial(k)
-        derivative = sp.diff(derivative, unit)
-    terms = sp.Poly(sp.expand(poly), unit).terms()
-    return sp.Add(*(c * sp.factorial2(k - 1) for (k,), c in terms if k % 2 == 0))
+        total += derivative.subs(variable, mean) * variance**k / (2**k * sp.factorial(k))
+        derivative = sp.diff(derivative, variable, 2)
+    terms = sp.Poly(sp.expand(poly.subs(variable, mean + variable)), variable).terms()
+    return sp.Add(*(c * variance ** (k // 2) * sp.factorial2(k - 1) for (k,), c in terms if k % 2 == 0))
 
 
 @dataclass(frozen=True)

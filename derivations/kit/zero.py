@@ -10,10 +10,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from math import prod
 
 import sympy as sp
 from sympy.core.function import AppliedUndef
-from sympy.polys.fields import sfield
+from sympy.polys.domains import QQ
+from sympy.polys.orderings import lex
+from sympy.polys.rings import PolyElement, PolyRing
 
 from derivations.kit.ball import BallError, enclosure
 from derivations.kit.generators import (
@@ -53,17 +56,54 @@ def normal_form(expr: sp.Expr) -> sp.Expr:
     """The numerator as a polynomial in the generators, reduced by the relations of the roots."""
     generators = Generators()
     image = rational_image(expr, generators)
-    if not image.free_symbols:
+    names = image.free_symbols.union(*({r, *of.free_symbols} for r, _, of in generators.relations))
+    if not names:
         return sp.expand(image)
-    _, element = sfield(image)
-    return reduce_roots(element.numer.as_expr(), generators)
-
-
-def reduce_roots(numerator: sp.Expr, generators: Generators) -> sp.Expr:
-    """Replace the powers of each root above its order, latest root first."""
+    ring = PolyRing(sorted(names, key=lambda symbol: symbol.name), QQ, lex)
+    numerator, _ = _fraction(image, ring)
     for root, order, radicand in reversed(generators.relations):
-        numerator = sp.Poly(numerator, root).rem(sp.Poly(root**order - radicand, root)).as_expr()
-    return sp.expand(numerator)
+        numerator = _reduced(numerator, ring.symbols.index(root), order, _fraction(radicand, ring))
+    return numerator.as_expr()
+
+
+def _fraction(image: sp.Expr, ring: PolyRing) -> tuple[PolyElement, PolyElement]:
+    """Numerator and denominator as polynomials, by walking the expression; nothing is expanded before."""
+    if image.is_Rational:
+        return ring.ground_new(QQ(int(image.p), int(image.q))), ring.one
+    if image.is_Symbol:
+        return ring.gens[ring.symbols.index(image)], ring.one
+    if isinstance(image, sp.Pow):
+        (above, below), power = _fraction(image.base, ring), int(image.exp)
+        return (above**power, below**power) if power >= 0 else (below**-power, above**-power)
+    parts = [_fraction(part, ring) for part in image.args]
+    if isinstance(image, sp.Mul):
+        return prod((a for a, _ in parts), start=ring.one), prod((b for _, b in parts), start=ring.one)
+    return _added(parts)
+
+
+def _added(parts: Iterable[tuple[PolyElement, PolyElement]]) -> tuple[PolyElement, PolyElement]:
+    """A sum of fractions; those of one denominator are added first."""
+    by_denominator: dict[PolyElement, PolyElement] = {}
+    for above, below in parts:
+        by_denominator[below] = by_denominator[below] + above if below in by_denominator else above
+    (denominator, numerator), *rest = by_denominator.items()
+    for below, above in rest:
+        numerator, denominator = numerator * below + above * denominator, denominator * below
+    return numerator, denominator
+
+
+def _reduced(
+    poly: PolyElement, root: int, order: int, radicand: tuple[PolyElement, PolyElement]
+) -> PolyElement:
+    """The powers of a root above its order replaced, with one common power of the radicand's denominator."""
+    parts: dict[int, PolyElement] = {}
+    for powers, coefficient in poly.terms():
+        whole, left = divmod(powers[root], order)
+        part = parts.setdefault(whole, poly.ring.zero)
+        part[(*powers[:root], left, *powers[root + 1 :])] = coefficient
+    above, below = radicand
+    highest = max(parts, default=0)
+    return sum((part * above**k * below ** (highest - k) for k, part in parts.items()), poly.ring.zero)
 
 
 def refute(expr: sp.Expr, assumptions: Sequence[sp.Basic] = ()) -> Verdict | None:
