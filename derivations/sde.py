@@ -2,8 +2,8 @@
 
 Axioms: x_t = a·x_0 + b·ε with the scale a and the deviation b of any process, E is linear, and the Langevin
 step has the law of ``derivations.langevin``. A corrector works at one level, with the score of the state that
-it moves. What comes before is in ``sde_operators`` (any density), ``sde_kernel`` (affine drifts), ``sde_named``
-(VE, VP, sub-VP), ``sde_chain`` (the chains they come from), ``sde_samplers`` and ``sde_errors``.
+it moves. What comes before is in ``sde_operators`` (any density), ``sde_kernel`` (affine drifts),
+``sde_named`` (VE, VP, sub-VP), ``sde_chain`` (the chains behind them), ``sde_samplers`` and ``sde_errors``.
 """
 
 from __future__ import annotations
