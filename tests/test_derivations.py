@@ -94,6 +94,23 @@ PROMISED = {
         loss_weight_eps loss_weight_x_0 loss_weight_v loss_weight_score log_snr_weight
         rectified_log_snr_weight coupling_swap coupling_distance bridge_velocity
         bridge_score bridge_score_weight sde_drift sde_drift_backward""",
+    "sde": """
+        fokker_planck fokker_planck_plane reverse_drift reverse_drift_multiplicative
+        reverse_family kl_rate entropy_rate path_divergence mean_rate variance_rate
+        scale variance drift_from_scale diffusion_from_std diffusion_from_sigma
+        transition_factor transition_variance vp_kernel_factor vp_kernel_variance
+        ve_kernel_variance ve_diffusion ve_variance vp_integral vp_factor vp_variance
+        sub_vp_diffusion sub_vp_std sub_vp_transition ve_level ve_chain_variance ve_gap
+        vp_beta vp_beta_wide chain_ratio ddpm_chain sum_gap sum_gap_wide square_sum
+        log_kept chain_gap_right chain_gap_left beta_from_integral rate_from_beta
+        euler_maruyama reverse_diffusion reverse_diffusion_vp reverse_diffusion_ve
+        ancestral ancestral_ve reverse_diffusion_gap ancestral_gap ancestral_noise_gap
+        local_reverse_diffusion local_ancestral local_ancestral_noise affine_mean
+        affine_variance reverse_diffusion_error ancestral_error ancestral_forward_error
+        local_error_euler_maruyama local_error_reverse_diffusion local_error_ancestral
+        heun_mean heun_variance kernel_score dsm_loss dsm_minimum kl_rate_gaussian
+        corrector corrector_step_size corrected_mean corrected_variance frozen_corrector
+        corrector_excess corrector_forgets""",
     "ode": """
         drift family of_reverse_sde drift_state_dependent drift_plane not_unique_plane from_eps
         vp_drift ve_drift sub_vp_drift change_of_variables log_density_rate log_density_rate_nd
