@@ -213,7 +213,7 @@ GAP = beta_t / 2 * EXCESS / (sqrt(alpha_t) * (1 + KEPT))
 @formula(
     "ode.ddim_coefficient_gap",
     title="DDIM's coefficient minus ½β_t, without cancellation",
-    lhs=sp.Symbol("gap", positive=True),
+    lhs=sp.Symbol("d_t", real=True),
     rhs=GAP,
     citations=("S004:8.22", "S004:fig8.1"),
     reference="refdiff.ode:ddim_coefficient_gap",
@@ -270,7 +270,7 @@ STATE_GAP = (1 - sqrt(alpha_t)) ** 2 / sqrt(alpha_t)
 @formula(
     "ode.ddim_state_gap",
     title="DDIM's coefficient of x_t minus that of the discretised probability flow",
-    lhs=sp.Symbol("gap", nonnegative=True),
+    lhs=sp.Symbol("d_t", real=True),
     rhs=STATE_GAP,
     citations=("S004:8.22",),
     reference="refdiff.ode:ddim_coefficient_gap",
@@ -297,7 +297,7 @@ def _square_gap() -> sp.Expr:
 @formula(
     "ode.ddim_step_gap",
     title="DDIM's step minus the step of the discretised probability flow",
-    lhs=sp.Symbol("gap", real=True),
+    lhs=sp.Symbol("d_t", real=True),
     rhs=STATE_GAP * x_t + GAP * score,
     citations=("S004:8.21", "S004:8.22"),
     reference="refdiff.ode:ddim_step_gap",
@@ -349,7 +349,7 @@ def _ddim_step_error(claim: sp.Expr) -> Iterator[Step]:
 @formula(
     "ode.ve_ddim_gap",
     title="DDIM's step minus the source's step of the variance-exploding ODE",
-    lhs=sp.Symbol("gap", real=True),
+    lhs=sp.Symbol("d_t", real=True),
     rhs=(sig_t - sig_s) ** 2 / 2 * score_ve,
     citations=("S004:8.20", "S004:8.23"),
     reference="refdiff.ode:ve_step",
