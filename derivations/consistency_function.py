@@ -147,10 +147,11 @@ def _c_skip(claim: sp.Expr) -> Iterator[Step]:
     smallest mean square of y − c·x, by a square less than any other weight c. At σ_min it is 1."""
     c = sp.Symbol("c", real=True)
     law = {x_0: (sp.Integer(0), sigma_data**2), eps: UNIT}
-    rest = x_0 - c * (x_0 + LIFT * eps)
+    left = (1 - c) ** 2 * sigma_data**2 + c**2 * LIFT**2
     gain = (LIFT**2 + sigma_data**2) * (c - claim) ** 2
-    yield Expectation("any other weight leaves more", rest**2 - rest.subs(c, claim) ** 2, law, gain)
+    yield Identity("any other weight leaves more", left - left.subs(c, claim), gain)
     yield Identity("the identity at σ_min", claim.subs(sigma, sigma_min), sp.Integer(1))
+    yield Expectation("mean square", (x_0 - c * (x_0 + LIFT * eps)) ** 2, law, left)
 
 
 C_OUT = sigma_data * LIFT / sqrt(sigma**2 + sigma_data**2)

@@ -119,6 +119,17 @@ PROMISED = {
         ve_step_error vp_step vp_step_error one_ode vp_is_ddim_ode ve_is_ddim_ode
         ddim_coefficient ddim_coefficient_ratio ddim_coefficient_gap ddim_coefficient_series
         ddim_state_gap ddim_step_gap ddim_step_error ve_ddim_gap""",
+    "consistency": """
+        level steps improved_steps ema_rate ema pseudo_huber level_probability unbiased_score
+        training_pair distillation_gradient gradient_gap loss_gap bias_without_stop gaussian_gradient
+        gaussian_gradient_order trained_step trained_deficit trained_slope weight velocity
+        velocity_from_data constancy c_skip c_out gaussian_function gaussian_axes_nd
+        gaussian_function_plane renoise one_step_mean one_step_variance two_step_variance multistep_mean
+        multistep_variance""",
+    "vdm": """
+        limit rate invariance excess gaussian_error gaussian_term gaussian_loss refinement
+        gaussian_order gaussian_reconstruction gaussian_bound optimal_gamma learned_gamma learned_slope
+        marginal transition_variance step term term_x_0 prior_term reconstruction""",
 }
 SEED, PAPER = r"S00[0-4]:(alg|fig|tab)?[\d.§/]+", r"[A-Z][A-Za-z-]+\d{4}[a-z]*(:.+)?"
 THREAD = r"[\w./-]+ (PR)?#\d+"
