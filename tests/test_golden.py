@@ -387,6 +387,7 @@ def test_list_counts_what_is_stored() -> None:
         "vlb",
         "guidance",
         "ode",
+        "flow",
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from golden_elbo import ELBO
+from golden_flow import FLOW
 from golden_guidance import GUIDANCE
 from golden_ode import ODE
 from golden_scores import SCORES
@@ -490,6 +491,7 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **ELBO,
     **ODE,
     **SCORES,
+    **FLOW,
     **{f"guidance.{name}": ask for name, ask in GUIDANCE.items()},
     **{f"vlb.{name}": ask for name, ask in VLB.items()},
 }

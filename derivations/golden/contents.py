@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, TypeAlias
 
-from derivations.golden import elbo, energy, guidance, ode, scores, vlb
+from derivations.golden import elbo, energy, flow, guidance, ode, scores, vlb
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -108,6 +108,7 @@ SCALARS = (
     *("weight_1", "weight_2", "mode_1", "mode_2", "mode_variance_1", "mode_variance_2", "point_1", "point_2"),
     *("cov_11", "cov_12", "cov_22", "x_t_1", "x_t_2", "score_slope"),
     *energy.SCALARS,
+    *flow.SCALARS,
     *guidance.SCALARS,
     *scores.SCALARS,
     *ode.SCALARS,
@@ -553,6 +554,11 @@ ODE = (
     ),
 )
 
+FLOW = tuple(
+    File("flow", name, title, over(*(g for ids, at in rows for g in each([f"flow.{id}" for id in ids], at))))
+    for name, title, rows in flow.CONTENTS
+)
+
 FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
     *ENERGY,
@@ -561,4 +567,5 @@ FILES: tuple[File, ...] = (
     *GUIDANCE,
     *(*ELBO, *VAE),
     *ODE,
+    *FLOW,
 )
