@@ -16,9 +16,10 @@ from refdiff.oracle.target import Dialect
 from refdiff.process import EDM, VE, VP, Process, SubVP, Time
 
 Array = NDArray[Any]
-# where the ports are asked, as parts of the end: exact in float32, none of them an end; and steps from them
-TIMES = np.array([0.03125, 0.1875, 0.4375, 0.6875, 0.9375])
-NEXT = np.array([0.0078125, 0.125, 0.40625, 0.5, 0.875])
+# where the ports are asked, as parts of the end: exact in float32 and not in less, none of them an end
+TIMES = np.array([517, 3081, 7177, 11273, 15371]) / 2**14
+# next to data, at steps of unequal length
+NEXT = np.array([131, 2053, 6667, 8203, 14347]) / 2**14
 
 
 @dataclass(frozen=True)

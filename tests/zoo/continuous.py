@@ -19,8 +19,8 @@ def rows(value: Tensor, x: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=x.dtype).reshape(-1, *[1] * (x.dim() - 1))
 
 
-class Kernel(Target):
-    """The variance-preserving process: its kernel and its equations."""
+class Rates(Target):
+    """The rate of the variance-preserving process; no ports."""
 
     dialect = Dialect(process="vp")
 
@@ -29,6 +29,10 @@ class Kernel(Target):
 
     def integral(self, t: Tensor) -> Tensor:
         return t * BETA_MIN + t**2 / 2 * (BETA_MAX - BETA_MIN)
+
+
+class Kernel(Rates):
+    """The variance-preserving process: its kernel and its equations."""
 
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         return (-self.integral(t) / 2).exp(), (-torch.expm1(-self.integral(t))).sqrt()
@@ -45,10 +49,10 @@ class Kernel(Target):
         return self.rate(t).sqrt()
 
     def reverse_drift(self, x: Tensor, t: Tensor, score: Tensor) -> Tensor:
-        return self.drift(x, t) - rows(self.diffusion(t), x) ** 2 * score
+        return Kernel.drift(self, x, t) - rows(Kernel.diffusion(self, t), x) ** 2 * score
 
     def pf_ode_drift(self, x: Tensor, t: Tensor, score: Tensor) -> Tensor:
-        return self.drift(x, t) - rows(self.diffusion(t), x) ** 2 * score / 2
+        return Kernel.drift(self, x, t) - rows(Kernel.diffusion(self, t), x) ** 2 * score / 2
 
 
 class Steps(Kernel):
@@ -58,19 +62,20 @@ class Steps(Kernel):
         h = rows(t - s, x)
         if bool((h < 0).any()):
             raise ValueError("s must be below t")
-        return x - self.reverse_drift(x, t, score) * h + rows(self.diffusion(t), x) * h.sqrt() * noise
+        drift, g = Kernel.reverse_drift(self, x, t, score), rows(Kernel.diffusion(self, t), x)
+        return x - drift * h + g * h.sqrt() * noise
 
     def sde_sample(self, score_fn: Any, x: Tensor, times: Tensor, noises: Tensor) -> Tensor:
         for i, (t, s) in enumerate(itertools.pairwise(times)):
             t, s = t.expand(len(x)), s.expand(len(x))
-            x = self.sde_step(x, t, s, score_fn(x, t), noises[i])
+            x = Steps.sde_step(self, x, t, s, score_fn(x, t), noises[i])
         return x
 
     def corrector_step_size(self, score: Tensor, noise: Tensor, snr: float) -> Tensor:
         return 2 * (snr * noise.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1)) ** 2
 
     def corrector_step(self, x: Tensor, score: Tensor, noise: Tensor, snr: float) -> Tensor:
-        epsilon = rows(self.corrector_step_size(score, noise, snr), x)
+        epsilon = rows(Steps.corrector_step_size(self, score, noise, snr), x)
         return x + epsilon * score + (2 * epsilon).sqrt() * noise
 
     def predictor_corrector(
@@ -78,8 +83,8 @@ class Steps(Kernel):
     ) -> Tensor:
         for i, (t, s) in enumerate(itertools.pairwise(times)):
             t, s = t.expand(len(x)), s.expand(len(x))
-            x = self.corrector_step(x, score_fn(x, t), corrector_noises[i], snr)
-            x = self.sde_step(x, t, s, score_fn(x, t), noises[i])
+            x = Steps.corrector_step(self, x, score_fn(x, t), corrector_noises[i], snr)
+            x = Steps.sde_step(self, x, t, s, score_fn(x, t), noises[i])
         return x
 
 
@@ -95,7 +100,7 @@ class Matching(Kernel):
     """Denoising score matching with std² for its weight."""
 
     def score_loss(self, score_fn: Any, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        scale, std = (rows(part, x0) for part in self.marginal(t))
+        scale, std = (rows(part, x0) for part in Kernel.marginal(self, t))
         score = score_fn(scale * x0 + std * noise, t)
         return (std * score + noise).square().flatten(1).mean(1)
 
@@ -103,14 +108,14 @@ class Matching(Kernel):
 class Likelihood(Kernel):
     """The likelihood by the probability flow, with the exact trace, in steps of Runge and Kutta's."""
 
-    steps = 48
+    steps = 24
 
     def start(self) -> float:
         return self.dialect.first_time
 
     def field(self, score_fn: Any, x: Tensor, t: float) -> Tensor:
         times = torch.full((len(x),), t, dtype=x.dtype)
-        return self.pf_ode_drift(x, times, score_fn(x, times))
+        return Kernel.pf_ode_drift(self, x, times, score_fn(x, times))
 
     def divergence(self, score_fn: Any, x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -160,20 +165,20 @@ class Flow(Target):
         return velocity - rows(t, score) / 2 * score
 
     def flow_loss(self, model: Any, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        error = model(self.flow_path(x0, noise, t), t) - self.flow_velocity(x0, noise, t)
+        error = model(Flow.flow_path(self, x0, noise, t), t) - Flow.flow_velocity(self, x0, noise, t)
         return error.square().flatten(1).mean(1)
 
     def time_shift(self, t: Tensor, shift: float) -> Tensor:
         return shift * t / (1 + (shift - 1) * t)
 
     def flow_levels(self, n: int, shift: float) -> tuple[Tensor, Tensor]:
-        times = self.time_shift(torch.linspace(1, 0, n + 1, dtype=torch.float64), shift)
+        times = Flow.time_shift(self, torch.linspace(1, 0, n + 1, dtype=torch.float64), shift)
         return times, times[:-1]
 
     def flow_sample(self, velocity_fn: Any, x: Tensor, steps: int) -> Tensor:
         for t, s in itertools.pairwise(torch.linspace(1, 0, steps + 1, dtype=torch.float64)):
             t, s = t.expand(len(x)), s.expand(len(x))
-            x = self.flow_step(x, t, s, velocity_fn(x, t))
+            x = Flow.flow_step(self, x, t, s, velocity_fn(x, t))
         return x
 
     def flow_coupling(self, x0: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -219,7 +224,7 @@ class Variational(Target):
         return self.low + (self.high - self.low) * t
 
     def vdm_loss(self, model: Any, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        gamma = rows(self.vdm_gamma(t), x0)
+        gamma = rows(Variational.vdm_gamma(self, t), x0)
         z = torch.sigmoid(-gamma).sqrt() * x0 + torch.sigmoid(gamma).sqrt() * noise
         return (self.high - self.low) / 2 * (model(z, t) - noise).square().flatten(1).sum(1)
 

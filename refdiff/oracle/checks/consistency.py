@@ -229,6 +229,13 @@ def vdm_gamma(session: Session) -> Finding:
         ):  # fmt: skip
             yield Diagnosis(family, words), turn * np.asarray(wrong)
 
+        for kind in (np.float16, np.float32):
+            if kind is np.float16 or dialect.dtype == "float64":
+                yield (
+                    Diagnosis("precision", f"it is rounded to {kind.__name__}"),
+                    want.astype(kind).astype(float),
+                )
+
     asked = Question({}, want, 4 * (abs(low) + abs(high) + np.abs(want)), "schedule", guesses)
     finding = decide(session, "vdm_gamma", Answer(asked, got, found.dtype, (), ()))
     if not finding.ok and finding.diagnosis is not None and "no known" in finding.diagnosis.message:

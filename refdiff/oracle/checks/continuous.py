@@ -82,9 +82,20 @@ def _other_steps(here: At, dialect: Dialect) -> Any:
     )  # fmt: skip
     v = step_variance(here, dialect)
     yield "sqrt", "the variance of the noise stands for its deviation", (x, score, noise**2)
-    yield "variance", "the noise of the other ancestral step", (x, score, np.sqrt(v))
-    yield "variance", "the noise of the other ancestral step", (x, score, np.sqrt(v * here.var_s / here.var))
-    yield "sqrt", "the root of the step's scale is missing", (x**2, score, noise)
+    yield "sqrt", "g² stands where g is wanted, in the noise", (x, score, noise * np.sqrt(here.g2))
+    for kept in (1.0, here.var_s / here.var):
+        yield "variance", "the noise of the other ancestral step", (x, score, np.sqrt(v * kept))
+    a = here.scale / here.scale_s
+    for words, factor in (
+        ("the mean is not divided by the step's scale", a),
+        ("the mean is multiplied by the step's scale, not divided", a**2),
+    ):
+        yield "schedule", words, (x * factor, score * factor, noise)
+    yield "sqrt", "the mean is divided by the step's scale twice", (x / a, score / a, noise)
+    yield "sqrt", "the mean is divided by the root of the step's scale", (x * a**0.5, score * a**0.5, noise)
+    if dialect.prediction == "score":
+        yield "discretization", "x is divided by the step's scale, as in another step", (1 / a, score, noise)
+        yield "schedule", "x is kept as it is", (1.0, score, noise)
 
 
 def step_variance(here: At, dialect: Dialect) -> Array:

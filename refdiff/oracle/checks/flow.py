@@ -46,6 +46,7 @@ def flow_path(here: At, dialect: Dialect) -> tuple[Any, ...]:
 def _other_velocities(here: At, dialect: Dialect) -> Forms:
     a, b = flow_velocity(here, dialect)
     yield "sign", "the velocity has the wrong sign", (-a, -b)
+    yield "schedule", "the derivative by the process's time, not by the target's", (here.dscale, here.dstd)
     yield "loss-weight", "the velocity of the straight path", (-1.0, 1.0)
     yield "loss-weight", "the velocity of the straight path, against time", (1.0, -1.0)
     yield "sign", "data and noise are added", (np.abs(a), np.abs(b))

@@ -186,7 +186,8 @@ def map_of(session: Session, form: Form, here: At, layout: tuple[int, ...]) -> M
 
 def _block(index: int, count: int, layout: tuple[int, ...]) -> Tensor:
     rows = torch.zeros(count + 3, *layout, dtype=torch.float64)
-    rows[1 + index] = pattern(layout, index)
+    # small, so that it is not clipped, and a power of two
+    rows[1 + index] = 2.0**-8 * pattern(layout, index)
     rows[-2] = 64 * large(layout, 3 * index + 1)
     rows[-1] = -64 * large(layout, 3 * index + 2)
     return rows
@@ -292,6 +293,10 @@ def guesses(session: Session, form: Form, here: At) -> Iterator[Guess]:
     """Other conventions first, then other forms of the port, other symbols, and other factors."""
     dialect, process = session.dialect, process_of(session.dialect, form.process)
     yield from _conventions(dialect, form, here, process)
+    if form.clocked:
+        for name, plain, family in (("time_scale", 1.0, "schedule"), ("time_direction", "noise", "sign")):
+            words = f"times are the target's, but rates are of the process's ({name})"
+            yield Diagnosis(family, words), coefficients(form, here, dialect.but(**{name: plain}))
     if form.others is not None:
         for family, words, rows in form.others(here, dialect):
             with np.errstate(all="ignore"):
@@ -324,6 +329,11 @@ ALSO = {
     "shift": ("schedule",),
     "consistency": ("schedule", "noise-at-t0"),
     "gamma_sign": ("sign",),
+    "score_weight": ("loss-weight",),
+    "loss_reduction": ("loss-weight",),
+    "last_step": ("noise-at-t0",),
+    "corrector_norm": ("variance", "state-broadcast"),
+    "corrector": ("discretization", "index"),
 }
 
 
