@@ -386,6 +386,7 @@ def test_list_counts_what_is_stored() -> None:
         "vae",
         "vlb",
         "guidance",
+        "sde",
         "ode",
         "flow",
     }

@@ -14,6 +14,7 @@ from golden_flow import FLOW
 from golden_guidance import GUIDANCE
 from golden_ode import ODE
 from golden_scores import SCORES
+from golden_sde import SDE
 from torch import Tensor
 
 from refdiff import data, ddim, ddpm, energy, gaussian, golden, langevin, parameterization, vlb
@@ -491,6 +492,7 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **ELBO,
     **ODE,
     **SCORES,
+    **SDE,
     **FLOW,
     **{f"guidance.{name}": ask for name, ask in GUIDANCE.items()},
     **{f"vlb.{name}": ask for name, ask in VLB.items()},

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, TypeAlias
 
-from derivations.golden import elbo, energy, flow, guidance, ode, scores, vlb
+from derivations.golden import elbo, energy, flow, guidance, ode, scores, sde, vlb
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -112,6 +112,7 @@ SCALARS = (
     *guidance.SCALARS,
     *scores.SCALARS,
     *ode.SCALARS,
+    *sde.SCALARS,
     *vlb.SCALARS,
     *elbo.SCALARS,
 )
@@ -559,6 +560,43 @@ FLOW = tuple(
     for name, title, rows in flow.CONTENTS
 )
 
+SDE = (
+    File(
+        "sde",
+        "processes",
+        "marginals, coefficients and transitions of VE, VP, sub-VP and of any process",
+        over(
+            *each([f"sde.{name}" for name in ("vp_integral", "vp_factor", "vp_variance")], sde.TIMES),
+            *each(("sde.ve_diffusion", "sde.ve_variance"), sde.TIMES),
+            *each([f"sde.{name}" for name in sde.OF_A_RATE], sde.RATES),
+            *each([f"sde.{name}" for name in sde.OF_A_PATH], sde.PATHS),
+            *each(("sde.ve_kernel_variance",), sde.LEVELS),
+        ),
+    ),
+    File(
+        "sde",
+        "chains",
+        "the discrete chains of VE and VP on both grids, and the chain without error",
+        over(
+            *each(("sde.ve_level", "sde.vp_beta", "sde.vp_beta_wide"), sde.CHAINS),
+            *each(("sde.ddpm_chain",), sde.DDPM),
+            *each(("sde.rate_from_beta",), sde.STEPS),
+        ),
+    ),
+    File(
+        "sde",
+        "steps",
+        "the reverse drift, steps of samplers and correctors, and the loss",
+        over(
+            *each([f"sde.{name}" for name in sde.OF_A_STEP], sde.STEPS),
+            *each(("sde.reverse_diffusion_ve", "sde.ancestral_ve"), sde.LEVELS),
+            *each(("sde.dsm_loss", "sde.dsm_minimum"), sde.PATHS),
+            *each(("sde.corrector", "sde.corrected_mean"), sde.CORRECTIONS),
+            *each(("sde.corrector_step_size",), sde.STEPS[:1]),
+        ),
+    ),
+)
+
 FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
     *ENERGY,
@@ -566,6 +604,7 @@ FILES: tuple[File, ...] = (
     *VLB,
     *GUIDANCE,
     *(*ELBO, *VAE),
+    *SDE,
     *ODE,
     *FLOW,
 )
