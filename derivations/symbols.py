@@ -417,6 +417,8 @@ path_2 = _symbol("path_2", "real", "second derivative of the model along the sol
 path_3 = _symbol("path_3", "real", "third derivative of the model along the solution", "m^{(3)}")
 state_slope = _symbol("state_slope", "real", "derivative of the model by the state, times the gain", "J")
 state_slope_1 = _symbol("state_slope_1", "real", "its derivative along the solution", "J'")
+path_4 = _symbol("path_4", "real", "fourth derivative of the model along the solution", "m^{(4)}")
+bh_slope = _symbol("bh_slope", "real", "slope of B(z)/z at 0, B being the scaling of UniPC", r"\beta")
 sde_share = _symbol("sde_share", "nonnegative", "share of the reverse SDE's noise power", r"\eta")
 
 # stochastic differential equations
