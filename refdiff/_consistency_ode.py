@@ -39,7 +39,9 @@ def positive(**numbers: float) -> None:
 
 def at_level(value: Tensor, x: Tensor) -> Tensor:
     """A number of a level, in the dtype of what it multiplies: shape (), or (B, 1, ..., 1) for a batch."""
-    _check.batch("sigma", value, x)
+    if value.dim() == 1 and (x.dim() == 0 or value.shape[0] != x.shape[0]):
+        shape = f"() or (B,) with B of {tuple(x.shape)}"
+        raise ValueError(f"sigma must have shape {shape}, got {tuple(value.shape)}")
     cast = value.to(x)
     return cast.reshape(-1, *[1] * (x.dim() - 1)) if cast.dim() == 1 else cast
 
@@ -91,7 +93,8 @@ def ode_step(
     Raises:
         ValueError: levels that do not fall, an unknown method, or tensors that do not match.
 
-    Reference: Song et al. 2023, eq. 6 (formula ``consistency.euler_step``).
+    Reference: Song et al. 2023, eq. 6 (formulas ``consistency.velocity_from_data``,
+    ``consistency.training_pair``).
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")

@@ -100,7 +100,8 @@ def boundary(sigma: Level, sigma_data: float = 0.5, sigma_min: float = 0.002) ->
     positive(sigma_data=sigma_data, sigma_min=sigma_min)
     at = level("sigma", sigma, sigma_min)
     above = at - sigma_min
-    c_skip = sigma_data**2 / (above**2 + sigma_data**2)
+    # in this form it is 1 exactly where the level is the smallest
+    c_skip = 1 / (1 + (above / sigma_data) ** 2)
     return Boundary(c_skip, sigma_data * above / (at**2 + sigma_data**2).sqrt())
 
 
@@ -119,7 +120,7 @@ def input_scale(sigma: Level, sigma_data: float = 0.5) -> Tensor:
     Raises:
         ValueError: a level below 0, or sigma_data not above 0 and finite.
 
-    Reference: Karras et al. 2022, table 1 (formula ``consistency.c_in``).
+    Reference: Karras et al. 2022, table 1 (formula ``solver.edm_c_in``).
     """
     positive(sigma_data=sigma_data)
     return (level("sigma", sigma, 0.0) ** 2 + sigma_data**2).rsqrt()
@@ -197,8 +198,8 @@ def gaussian_function(law: GaussianLaw, x: Tensor, sigma: Level, sigma_min: floa
     Reference: formulas ``consistency.gaussian_function``, ``consistency.gaussian_function_plane``.
     """
     law._require_elements(x)
-    _check.batch("sigma", torch.as_tensor(sigma), x)
     part = law.components
+    at_level(level("sigma", sigma, sigma_min), x)
     away = part.rotate(x.flatten(1).double().unsqueeze(1) - part.mean)
     slope = gaussian_slope(part.variance[0], sigma, sigma_min).reshape(-1, 1, law.dimension)
     end = part.mean + part.rotate_back(slope * away)

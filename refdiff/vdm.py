@@ -94,8 +94,7 @@ def level(gamma: Tensor) -> Level:
     Raises:
         ValueError: γ that is not float64, or NaN.
 
-    Reference: Kingma et al. 2021, eq. 1 and section 3.1 (formulas ``vdm.alpha_squared``,
-    ``vdm.sigma_squared``).
+    Reference: Kingma et al. 2021, eq. 1 and section 3.1 (formula ``vdm.marginal``).
     """
     _require_gamma("gamma", gamma)
     # through the logarithm, which keeps the digits of either factor far out
@@ -118,7 +117,7 @@ def q_sample(x: Tensor, gamma: Tensor, noise: Tensor) -> Tensor:
     Raises:
         ValueError: γ that is not float64 or not of the batch, or tensors that do not match.
 
-    Reference: Kingma et al. 2021, eq. 1 (formulas ``vdm.alpha_squared``, ``vdm.sigma_squared``).
+    Reference: Kingma et al. 2021, eq. 1 (formula ``vdm.marginal``).
     """
     _check.same(x=x, noise=noise)
     alpha, sigma = (_at(factor, x) for factor in level(gamma))
@@ -342,15 +341,21 @@ def _softplus_rest(gamma: Tensor) -> Tensor:
 
 def _squared_error(eps: Tensor, eps_hat: Tensor, weight: Tensor) -> Tensor:
     _check.same(eps=eps, eps_hat=eps_hat)
-    _check.batch("gamma", weight, eps)
+    _require_batch(weight, eps)
     return weight.to(eps) * (eps - eps_hat).square().flatten(1).sum(1)
 
 
 def _at(factor: Tensor, x: Tensor) -> Tensor:
     """A factor of a level in the dtype of what it multiplies: shape (), or (B, 1, ..., 1) for a batch."""
-    _check.batch("gamma", factor, x)
+    _require_batch(factor, x)
     cast = factor.to(x)
     return cast.reshape(-1, *[1] * (x.dim() - 1)) if cast.dim() == 1 else cast
+
+
+def _require_batch(gamma: Tensor, x: Tensor) -> None:
+    if gamma.dim() == 1 and (x.dim() == 0 or gamma.shape[0] != x.shape[0]):
+        shape = f"() or (B,) with B of {tuple(x.shape)}"
+        raise ValueError(f"gamma must have shape {shape}, got {tuple(gamma.shape)}")
 
 
 def _require_gamma(name: str, gamma: Tensor) -> None:
