@@ -197,7 +197,7 @@ class Solver(ABC):
             x: the state at the first level, shape (B, *).
             levels: the levels to visit, the noisiest first.
             noises: standard normal, shaped like x, in the order in which they are used; a deterministic
-                solver takes none, and no solver takes one for the step to std = 0.
+                solver takes none, and only churn takes one for the step to std = 0.
             past: levels before the first and the states there, for solvers with a history.
 
         Returns:

@@ -215,7 +215,8 @@ def churn_factor(
     _check.count("N", N)
     _require_churn(S_churn, S_tmin, S_tmax)
     inside = (sigma >= S_tmin) & (sigma <= S_tmax)
-    return torch.where(inside, min(S_churn / N, CHURN_BOUND), 0.0).to(sigma.dtype)
+    # two Python numbers would be chosen from in float32
+    return torch.where(inside, torch.full_like(sigma, min(S_churn / N, CHURN_BOUND)), 0.0)
 
 
 def churned(y: Tensor, sigma: Tensor, gamma: Tensor, noise: Tensor, S_noise: float = 1.0) -> Tensor:
