@@ -306,8 +306,10 @@ def _require_times(times: Tensor) -> None:
 
 
 def _slope(curve: Curve, t: Tensor) -> Tensor:
-    """The derivative of an elementwise function."""
-    slope: Tensor = torch.func.jvp(curve, (t,), (torch.ones_like(t),))[1]
+    """The derivative of an elementwise function, of which one that is constant is no special case."""
+    with torch.enable_grad():
+        at = t.detach().requires_grad_()
+        slope: Tensor = torch.autograd.grad((curve(at) + 0 * at).sum(), at)[0]
     return slope
 
 
