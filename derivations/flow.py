@@ -248,7 +248,7 @@ def _around_the_mean(last: sp.Expr) -> sp.Expr:
 @formula(
     "flow.loss_gradient",
     title="both losses have the same gradient",
-    lhs=sp.Derivative(sp.Symbol("L"), theta),
+    lhs=sp.Symbol("loss_slope", real=True),
     rhs=2 * (velocity_hat - velocity) * velocity_hat_slope,
     citations=("Lipman2023:thm2",),
     reference="refdiff.flow:loss",

@@ -182,7 +182,7 @@ def _two_points() -> sp.Expr:
     ),
 )  # fmt: skip
 def _x_0_from_velocity(claim: sp.Expr) -> Iterator[Step]:
-    """Cramer's rule; it needs W ≠ 0 and neither signal nor noise."""
+    """Cramer's rule; it needs that W is not zero, and neither signal nor noise."""
     yield Identity("the pair put in", claim.subs(PAIR), x_0)
 
 
@@ -202,7 +202,7 @@ def _x_0_from_velocity(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _eps_from_velocity(claim: sp.Expr) -> Iterator[Step]:
-    """Cramer's rule; it needs W ≠ 0 and neither signal nor noise."""
+    """Cramer's rule; it needs that W is not zero, and neither signal nor noise."""
     yield Identity("the pair put in", claim.subs(PAIR), eps)
 
 

@@ -175,7 +175,7 @@ def _bridge_score(claim: sp.Expr) -> Iterator[Step]:
 @formula(
     "flow.bridge_score_weight",
     title="the factor that makes the bridge's score a target of unit size",
-    lhs=sp.Symbol("lambda", nonnegative=True),
+    lhs=sp.Symbol("target_weight", nonnegative=True),
     rhs=sigma * sp.sqrt(flow_t * (1 - flow_t)),
     citations=("Tong2023",),
     reference="refdiff.flow:bridge_score_weight",

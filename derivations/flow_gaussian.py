@@ -126,7 +126,7 @@ BEND = data_variance / WIDTH**2 * (x_t - (1 - flow_t) * data_mean)
 @formula(
     "flow.curvature",
     title="the acceleration of the rectified flow of Gaussian data",
-    lhs=sp.Symbol("x''", real=True),
+    lhs=sp.Symbol("acceleration", real=True),
     rhs=BEND,
     citations=("Liu2022",),
     reference="refdiff.flow:rectified_straightness",

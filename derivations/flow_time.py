@@ -17,6 +17,7 @@ from derivations.symbols import (
     eps,
     flow_t,
     intervals,
+    lambda_t,
     log_shift,
     logit_mean,
     logit_std,
@@ -109,7 +110,7 @@ def _shift(claim: sp.Expr) -> Iterator[Step]:
 @formula(
     "flow.shift_log_snr",
     title="a time shift is a shift of the half-log signal-to-noise ratio",
-    lhs=sp.Symbol("lambda", real=True),
+    lhs=lambda_t,
     rhs=sp.log((1 - flow_t) / flow_t) - sp.log(time_shift),
     citations=("Esser2024:§5.3.2",),
     reference="refdiff.flow:shift_time",
@@ -167,7 +168,7 @@ def _shift_composition(claim: sp.Expr) -> Iterator[Step]:
 @formula(
     "flow.shift_slope",
     title="the slope of the shifted time",
-    lhs=sp.Symbol("t'", positive=True),
+    lhs=sp.Symbol("time_slope", positive=True),
     rhs=time_shift / (1 + (time_shift - 1) * flow_t) ** 2,
     citations=("Esser2024:§5.3.2",),
     reference="refdiff.flow:shift_slope",
