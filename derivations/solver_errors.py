@@ -87,12 +87,13 @@ def declare(
     rhs: sp.Expr,
     decoys: Sequence[Decoy] = (),
     reference: str = "refdiff.solver:Multistep",
+    of: str = "",
 ) -> None:
     """The formula of a local error: rhs·h^(order+1) leads it."""
     found = cache(error)
 
     def proof(claim: sp.Expr) -> Iterator[Step]:
-        yield leading("Taylor polynomial of the error", found(), order, claim)
+        yield from leading(found(), order, claim)
 
     proof.__doc__ = f"""All terms up to h^{order} vanish, so that the method has order {order} where a step
     begins at exact values; the next term is the claim, for any smooth model."""
@@ -103,7 +104,7 @@ def declare(
         rhs=rhs,
         citations=("Lu2022:thm3.2", "Hochbruck2010:2.3"),
         reference=reference,
-        uses=(f"solver.{name}",),
+        uses=(f"solver.{of or name}",),
         decoys=decoys,
     )(proof)
 
@@ -166,7 +167,7 @@ def _halved_3m_error(claim: sp.Expr) -> Iterator[Step]:
     remains for either prediction, whatever the steps before."""
     for words, sign in (("noise", NOISE), ("data", DATA)):
         error = multistep(sign, TWO_BEFORE, halved_moments(sign, phi_jet))
-        yield leading(f"error by the predicted {words}", error, 2, claim)
+        yield from leading(error, 2, claim, f", predicted {words}")
 
 
 @formula(
@@ -192,8 +193,8 @@ def _dpm_3_inner(claim: sp.Expr) -> Iterator[Step]:
     yield Identity("the place where the factor vanishes", factor.subs(inner_2, claim), sp.Integer(0))
     for words, sign in (("noise", NOISE), ("data", DATA)):
         error = singlestep_3(sign, inner_2)
-        yield leading(f"two values of the predicted {words}", error, 2, path_2 * factor / 12)
+        yield from leading(error, 2, path_2 * factor / 12, f", predicted {words}")
     values = [value_t, off(inner_1, first(NOISE, inner_1)), off(inner_2, stage_2(NOISE, inner_2))]
     all_three = rule([0, inner_1, inner_2], values, exact_moments(3, NOISE, phi_jet)) - exact(NOISE)
     left = inner_1 * path_1 * state_slope * factor / (12 * (inner_1 - inner_2))
-    yield leading("all three values", all_three, 2, left)
+    yield from leading(all_three, 2, left, ", all three values")

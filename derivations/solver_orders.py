@@ -12,7 +12,7 @@ reduces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeAlias
@@ -20,9 +20,9 @@ from typing import Any, TypeAlias
 import sympy as sp
 from sympy import exp
 
-from derivations.kit import Series, Step
+from derivations.kit import Identity, Step
 from derivations.symbols import lambda_step as h
-from derivations.symbols import path_1, path_2, path_3, state_slope, state_slope_1, value_t
+from derivations.symbols import path_1, path_2, path_3, path_4, state_slope, state_slope_1, value_t
 
 TERMS = 6
 NOISE, DATA = 1, -1
@@ -132,7 +132,7 @@ def rule(places: Sequence[sp.Expr], values: Sequence[Number], moments: Sequence[
     return found
 
 
-PATH = (value_t, path_1, path_2, path_3)
+PATH = (value_t, path_1, path_2, path_3, path_4)
 
 
 def model(place: sp.Expr) -> Jet:
@@ -153,7 +153,10 @@ def off(place: sp.Expr, error: Jet) -> Jet:
     return model(place) + Jet.of(state_slope, state_slope_1 * place) * error
 
 
-def leading(title: str, error: Jet, order: int, claim: sp.Expr) -> Step:
+def leading(error: Jet, order: int, claim: sp.Expr, words: str = "") -> Iterator[Step]:
     """The local error is claim·h^(order+1) and higher powers."""
-    polynomial = sum(c * h**n for n, c in enumerate(error.coefficients[: order + 2]))
-    return Series(title, polynomial, h, order + 2, claim * h ** (order + 1))
+    top, *lower = error.coefficients[order + 1 :: -1]
+    yield Identity(f"the term of h^{order + 1}{words}", top, claim)
+    for n, coefficient in zip(range(order, -1, -1), lower, strict=True):
+        if coefficient != 0:
+            yield Identity(f"no term of h^{n}{words}", coefficient, sp.Integer(0))
