@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import mpmath
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor
 from refdiff import ddim, ode, parameterization
 from refdiff.process import EDM, VP
 from refdiff.schedule import Schedule, from_log_alpha_bar
+from tools import ode_numbers
 
 LINEAR = named("linear-1000")
 WITH_SIGNAL = [name for name in BUILDERS if not has_zero_snr(named(name)) and name != "linear-100000"]
@@ -196,6 +198,14 @@ def test_one_step_errs_as_the_series_says(spread: float) -> None:
         # what is left out is of the order of β, a few times 1/T, and rounding over β²
         assert abs(local_error(step, T, spread) - value) < 20 / T * (1 + 1 / (1 - abar)) ** 2
     assert abs(local_error(ddim_step, T, spread) - expected[flow_step]) > 0.02
+
+
+def test_the_page_of_numbers_is_what_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ode_numbers.stale() == [], "run: python -m tools.ode_numbers"
+    other = tmp_path / "ode.md"
+    other.write_text(ode_numbers.PAGE.read_text().replace("1.195", "1.196"))
+    monkeypatch.setattr(ode_numbers, "PAGE", other)
+    assert ode_numbers.stale() == [other]
 
 
 # The variance-exploding step.
