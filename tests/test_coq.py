@@ -51,7 +51,7 @@ def test_the_kernel_accepts_the_right_formula_and_refuses_the_wrong_one() -> Non
         with pytest.raises(FileNotFoundError, match="coqc"):
             certify([_node(RIGHT)])
         return
-    right, wrong = certify([_node(RIGHT), _node(WRONG)])
+    (right,), (wrong,) = certify([_node(RIGHT)]), certify([_node(WRONG)])
     assert len(right.certified) == 2
     assert right.refused == {}
     assert len(wrong.refused) + len(wrong.not_covered) >= 1

@@ -31,8 +31,10 @@ from derivations.kit.steps import Induction, NotCovered, Positive, Step, Zero
 from derivations.kit.zero import close
 from derivations.symbols import MEANINGS, abar_prev, abar_s, abar_t
 
+SECONDS_PER_SENTENCE = 40
 HEADER = """Require Import Reals Lra Psatz.
 Open Scope R_scope.
+Set Default Timeout """ + str(SECONDS_PER_SENTENCE) + """.
 Ltac square := match goal with |- 0 < ?x ^ 2 =>
   replace (x ^ 2) with (Rsqr x) by (unfold Rsqr; ring); apply Rsqr_pos_lt; assumption end.
 Ltac build := repeat first [ lra | square | apply Rplus_lt_0_compat | apply Rmult_lt_0_compat
@@ -45,7 +47,8 @@ Ltac positive := first [ lra | solve [ build ] | square | sum | nra | apply Rlt_
 Ltac side := repeat split; try lra; try (let zero := fresh in intro zero; lra);
   try (apply Rgt_not_eq; first [ solve [ build ] | sum ]); try nra; try (apply Rgt_not_eq; nra).
 """
-SECONDS_PER_FILE = 40
+# loading Coq's library of the reals takes as long as many a proof
+FORMULAS_PER_FILE = 12
 MOST_OPERATIONS = 120
 MOST_WITH_EXPONENTIALS = 30
 LONGEST_THEOREM = 4000  # characters; `field` takes minutes on what is longer
@@ -501,23 +504,30 @@ def certify(
         target = folder or Path(scratch)
         target.mkdir(parents=True, exist_ok=True)
 
-        def one(node: Formula) -> Certificate:
-            certificate = _certify(node, target)
-            if progress:
-                progress(node.id)
-            return certificate
+        def one(group: Sequence[Formula]) -> list[Certificate]:
+            certificates = _certify(group, target)
+            for node in group:
+                if progress:
+                    progress(node.id)
+            return certificates
 
+        todo = list(nodes)
+        groups = [todo[k : k + FORMULAS_PER_FILE] for k in range(0, len(todo), FORMULAS_PER_FILE)]
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            return list(pool.map(one, nodes))
+            return [certificate for found in pool.map(one, groups) for certificate in found]
 
 
-def _certify(node: Formula, folder: Path) -> Certificate:
-    """One file a formula; what is not accepted is taken out and named, and Coq goes on behind it."""
+def _certify(group: Sequence[Formula], folder: Path) -> list[Certificate]:
+    """What is not accepted is taken out and named, and Coq goes on behind it; then one file a formula."""
     start = time.monotonic()
-    waiting, left = theorems(node)
-    accepted: list[Theorem] = []
-    certificate = Certificate(node.id, not_covered=left)
-    path = folder / f"{_name(node.id)}.v"
+    certificates: dict[str, Certificate] = {}
+    owner: dict[Theorem, str] = {}
+    for node in group:
+        found, left = theorems(node)
+        certificates[node.id] = Certificate(node.id, not_covered=left)
+        owner |= dict.fromkeys(found, node.id)
+    waiting, accepted = list(owner), list[Theorem]()
+    path = folder / f"{_name(group[0].id)}.v"
     while waiting:
         failed = _compile(waiting, path)
         if failed is None:
@@ -525,20 +535,27 @@ def _certify(node: Formula, folder: Path) -> Certificate:
             break
         theorem, message, before = failed
         accepted += waiting[:before]
-        if theorem.kind == "inequality":
-            # the search for a sum of squares is incomplete, so its failure says nothing
-            certificate.not_covered.append(f"{theorem.name}: nra finds no certificate")
-        elif "incomplete proof" in message or "Wrong bullet" in message:
-            # field took the equation, and asks whether a denominator is zero
-            certificate.not_covered.append(f"{theorem.name}: a denominator is not shown to be non-zero")
-        else:
-            certificate.refused[theorem.name] = message
+        _set_aside(theorem, message, certificates[owner[theorem]])
         waiting = [other for other in waiting[before:] if other is not theorem]
-    if accepted:
-        path.write_text(source(accepted), encoding="utf-8")
-    certificate.certified = [theorem.name for theorem in accepted]
-    certificate.seconds = time.monotonic() - start
-    return certificate
+    path.unlink(missing_ok=True)
+    for certificate in certificates.values():
+        own = [theorem for theorem in accepted if owner[theorem] == certificate.id]
+        if own:
+            (folder / f"{_name(certificate.id)}.v").write_text(source(own), encoding="utf-8")
+        certificate.certified = [theorem.name for theorem in own]
+        certificate.seconds = (time.monotonic() - start) / len(group)
+    return list(certificates.values())
+
+
+def _set_aside(theorem: Theorem, message: str, certificate: Certificate) -> None:
+    if theorem.kind == "inequality":
+        # the search for a sum of squares is incomplete, so its failure says nothing
+        certificate.not_covered.append(f"{theorem.name}: nra finds no certificate")
+    elif "incomplete proof" in message or "Wrong bullet" in message:
+        # field took the equation, and asks whether a denominator is zero
+        certificate.not_covered.append(f"{theorem.name}: a denominator is not shown to be non-zero")
+    else:
+        certificate.refused[theorem.name] = message
 
 
 def _compile(found: Sequence[Theorem], path: Path) -> tuple[Theorem, str, int] | None:
@@ -550,10 +567,11 @@ def _compile(found: Sequence[Theorem], path: Path) -> tuple[Theorem, str, int] |
             cwd=path.parent,
             capture_output=True,
             text=True,
-            timeout=SECONDS_PER_FILE,
+            timeout=SECONDS_PER_SENTENCE * len(found),
         )
     except subprocess.TimeoutExpired:
-        return max(found, key=lambda theorem: len(theorem.text)), f"no answer in {SECONDS_PER_FILE} s", 0
+        # Coq's own limit is for a sentence, and names it
+        return max(found, key=lambda theorem: len(theorem.text)), "no answer", 0
     if run.returncode == 0:
         return None
     line = re.search(r"line (\d+)", run.stderr)
