@@ -160,9 +160,10 @@ def _trace(score: Callable[[Tensor], Tensor], x: Tensor, probes: Tensor | None) 
         raise ValueError(f"x must have shape (B, *) with a batch, got {tuple(x.shape)}")
 
     def along(z: Tensor) -> Tensor:
-        value, slope = torch.func.jvp(score, (x,), (z,))
+        value, slope, *_ = torch.func.jvp(score, (x,), (z,))
         _check.same(x=x, score=value)
-        return (z * slope).flatten(1).sum(1)
+        product: Tensor = z * slope
+        return product.flatten(1).sum(1)
 
     if probes is None:
         basis = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device).reshape(-1, 1, *x.shape[1:])
