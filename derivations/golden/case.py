@@ -50,6 +50,7 @@ FLAGS = {
     "several-levels": "a ladder of noise levels, or a chain that passes several of them",
     "ladder-end": "the first or the last level of a ladder",
     "little-overlap": "two laws that hardly overlap, so that the score hardly sees their weights",
+    "uneven-steps": "steps of different lengths, whose ratio enters",
     "guided": "a scale of guidance that is not 1",
     "float64-only": "float32 cannot hold the value, or cannot tell the nearest decoy apart",
 }

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, TypeAlias
 
-from derivations.golden import elbo, energy, flow, guidance, ode, scores, sde, vlb
+from derivations.golden import elbo, energy, flow, guidance, ode, scores, sde, solver_exponential, vlb
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -113,6 +113,7 @@ SCALARS = (
     *scores.SCALARS,
     *ode.SCALARS,
     *sde.SCALARS,
+    *solver_exponential.SCALARS,
     *vlb.SCALARS,
     *elbo.SCALARS,
 )
@@ -597,6 +598,32 @@ SDE = (
     ),
 )
 
+EXPONENTIAL = (
+    *(
+        File(
+            "solver",
+            name,
+            title,
+            over(
+                *(
+                    ((lambda id=id: solver_exponential.step(id)), (lambda: solver_exponential.STEPS))
+                    for id in ids
+                )
+            ),
+        )
+        for name, title, ids in solver_exponential.CONTENTS
+    ),
+    File(
+        "solver",
+        "weights",
+        "functions of exponential integrators, and weights that solve the order conditions",
+        over(
+            *each([f"solver.{id}" for id in solver_exponential.FUNCTIONS], solver_exponential.ARGUMENTS),
+            *each(("solver.weights_two", "solver.weights_three"), solver_exponential.RULES),
+        ),
+    ),
+)
+
 FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
     *ENERGY,
@@ -606,5 +633,6 @@ FILES: tuple[File, ...] = (
     *(*ELBO, *VAE),
     *SDE,
     *ODE,
+    *EXPONENTIAL,
     *FLOW,
 )
