@@ -9,13 +9,17 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from refdiff import _check
 from refdiff.process import Process, Time
 
 Schedule: TypeAlias = Callable[[Tensor], Tensor]
 """γ(t) in float64, for t in [0, 1] in float64 of any shape; it rises."""
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + e^x); torch's own is x itself above 20, which is off by 2e-9 there."""
+    return torch.logaddexp(x, torch.zeros_like(x))
 
 
 def time(t: Time) -> Tensor:

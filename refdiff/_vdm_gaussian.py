@@ -9,7 +9,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+
+from refdiff._vdm_gamma import softplus
 
 
 def gaussian_rate(variance: Tensor, gamma: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import logsigmoid
 
 from refdiff import _check
 from refdiff._vdm_gamma import (
@@ -25,6 +25,7 @@ from refdiff._vdm_gamma import (
     Schedule,
     gamma_of,
     slope,
+    softplus,
     stratified_times,
     time,
 )

@@ -523,6 +523,8 @@ def test_the_average_forgets_as_much_in_n_updates_at_every_number_of_levels() ->
 def test_weights_are_inverse_gaps() -> None:
     levels = consistency.levels(0.002, 80.0, 12)
     assert torch.equal(consistency.level_weights(levels) * levels.diff(), torch.ones(11, dtype=torch.float64))
+    by_variance = 1 / (levels**2).diff()
+    assert not torch.allclose(by_variance * levels.diff(), torch.ones(11, dtype=torch.float64))
 
 
 @given(st.integers(2, 40), st.floats(-3, 1), st.floats(0.5, 3))
