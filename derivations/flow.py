@@ -5,7 +5,8 @@ exchanged with the mean over the data. Paths a, b, densities and velocities are 
 statement is about any of them. The rest of the topic: velocity, score, data and noise in
 ``flow_conversions``, the paths in ``flow_paths``, Gaussian data in ``flow_gaussian``, steps of a sampler in
 ``flow_steps``, time in ``flow_time``, couplings and noise in ``flow_coupling``; this module imports all of
-them."""
+them.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 x_t = a·x_0 + b·ε and u = a'·x_0 + b'·ε are two equations in two unknowns with the determinant W = a·b' −
 a'·b. What is proved for one pair holds for means given x_t, since every relation is linear; ε is then the
-mean noise, −b times the score of the marginal."""
+mean noise, −b times the score of the marginal.
+"""
 
 from __future__ import annotations
 

@@ -1,15 +1,19 @@
 """Flows of Gaussian data: velocity, flow map, curvature, straightness and reflow. Part of the topic ``flow``.
 
 One axis of the data's covariance, with mean m and variance c; the axes do not touch each other. Straightness
-is Liu et al.'s S: the mean squared distance of the velocity from the displacement of its own trajectory."""
+is Liu et al.'s S: the mean squared distance of the velocity from the displacement of its own trajectory.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import sympy as sp
+from sympy.matrices.expressions.trace import Trace
 
 from derivations.flow import (
+    CONSTANT,
+    DETERMINANT,
     GAUSSIAN_SLOPE,
     GAUSSIAN_VELOCITY,
     NOISED,
@@ -21,10 +25,14 @@ from derivations.flow import (
     on_any_path,
 )
 from derivations.flow_conversions import FROM_SCORE, RECTIFIED
+from derivations.gaussian import M_0, S_0, X, square
 from derivations.kit import Decoy, Expectation, Identity, Inequality, Series, Step, formula
+from derivations.kit.matrices import Given, MatrixIdentity, one_dimensional
+from derivations.score_matching import NOISE, N
 from derivations.symbols import (
     data_mean,
     data_variance,
+    dim,
     eps,
     flow_s,
     flow_t,
@@ -249,3 +257,38 @@ def _reflow_velocity(claim: sp.Expr) -> Iterator[Step]:
     yield Identity("the velocity of the path there", claim.subs(x_t, line), z - data)
     yield Identity("the flow follows it", sp.diff(line, flow_t), claim.subs(x_t, line))
     yield Identity("one Euler step is exact", z - claim.subs({x_t: z, flow_t: 1}), data)
+
+
+TOTAL = S_0 + N
+LEFT = Trace(S_0 * sp.Inverse(TOTAL) * N)
+
+
+@formula(
+    "flow.loss_constant_nd",
+    title="what data plus noise leave of the noise, on Gaussian data of any dimension",
+    lhs=sp.Symbol("L", nonnegative=True),
+    rhs=LEFT,
+    citations=("Lipman2023:thm2",),
+    reference="refdiff.flow:loss_constant",
+    uses=("flow.loss_constant", "flow.loss_weight_eps"),
+    decoys=(
+        Decoy("whole", Trace(N), "variance", "the variance of the noise without what x_t tells of it"),
+        Decoy("of-noise", Trace(N * sp.Inverse(TOTAL) * N), "variance", "what x_t tells, not what it leaves"),
+        Decoy("not-inverted", Trace(S_0 * TOTAL * N), "variance", "a covariance where a precision belongs"),
+        Decoy("ratio-of-traces", Trace(S_0) * Trace(N) / Trace(TOTAL), "state-broadcast",
+              "a ratio of traces where the trace of a ratio belongs"),
+    ),
+    mutate=False,  # matrices: the decoys are made by hand
+)  # fmt: skip
+def loss_constant_nd(claim: sp.Expr) -> Iterator[Step]:
+    """x_t/a is the data plus the noise ω = (b/a)·ε of covariance N = (b/a)²·I. Given it, the mean noise is
+    N(Σ+N)⁻¹(x_t/a − μ), and this is what is left of ω. An error of the velocity is W/b times that of ω, so
+    the constant of the loss is W²/b² times this: the trace of W²·Σ(a²Σ + b²I)⁻¹. On a line it is the constant
+    of one coordinate."""
+    law = {X: (M_0, S_0), NOISE: (sp.ZeroMatrix(dim, 1), N)}
+    missed = NOISE - N * sp.Inverse(TOTAL) * (X + NOISE - M_0)
+    given = Given(symmetric=frozenset({S_0, N}))
+    yield MatrixIdentity("mean over data and noise", square(missed), claim, given, law)
+    ratio = path_std**2 / path_scale**2
+    line = one_dimensional(claim, {S_0: data_variance, N: ratio})
+    yield Identity("one dimension", line * DETERMINANT**2 / path_std**2, CONSTANT)

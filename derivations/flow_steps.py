@@ -1,5 +1,6 @@
 """Steps of a sampler along a flow: Euler's method, DDIM, and when they are the same. Part of the topic
-``flow``."""
+``flow``.
+"""
 
 from __future__ import annotations
 

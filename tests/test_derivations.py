@@ -87,7 +87,7 @@ PROMISED = {
         rectified_x_0 rectified_eps rectified_score rectified_velocity transport_velocity
         transport_velocity_from_x_0 transport_x_0 trigonometric_velocity vp_velocity
         vp_velocity_from_score subvp_velocity ve_velocity ve_velocity_from_score
-        gaussian_velocity gaussian_flow_map curvature straightness first_step
+        gaussian_velocity gaussian_flow_map curvature straightness first_step loss_constant_nd
         reflow_velocity euler_step ddim_step ddim_in_sigma ddim_in_snr euler_gap
         reversed_velocity shift shift_log_snr shift_inverse shift_composition shift_slope
         shift_exponential resolution_shift shifted_grid logit_normal logit_normal_shift
