@@ -139,7 +139,7 @@ def _edm_c_noise(claim: sp.Expr) -> Iterator[Step]:
 @formula(
     "solver.edm_loss_weight",
     title="weight of the squared error of the denoiser: every level weighs the same",
-    lhs=sp.Symbol("lambda"),
+    lhs=sp.Symbol("loss_weight", positive=True),
     rhs=TOTAL / (sigma * sigma_data) ** 2,
     citations=("Karras2022:143", "Karras2022:table1"),
     reference="refdiff.solver:edm_loss_weight",
@@ -309,7 +309,7 @@ EXCESS = sigma * sqrt(1 + s_noise**2 * churn * (2 + churn))
 @formula(
     "solver.churn_step",
     title="the state raised to the level (1 + γ)σ",
-    lhs=x_ve,
+    lhs=sp.Symbol("x_raised", real=True),
     rhs=CHURNED,
     citations=("Karras2022:alg2",),
     reference="refdiff.solver:churned",
@@ -340,7 +340,7 @@ def _churn_step(claim: sp.Expr) -> Iterator[Step]:
 @formula(
     "solver.churn_excess",
     title="the noise really there after a churn with S_noise",
-    lhs=sigma,
+    lhs=sp.Symbol("sigma_there", positive=True),
     rhs=EXCESS,
     citations=("Karras2022:§4",),
     reference="refdiff.solver:churned_deviation",

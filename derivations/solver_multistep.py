@@ -99,7 +99,7 @@ def in_log_sigma(count: int) -> sp.Expr:
     title="Adams–Bashforth of order 2 in σ, on any levels",
     lhs=x_s,
     rhs=x_ve - gap * ((1 + gap / (2 * gap_1)) * eps - gap / (2 * gap_1) * eps_1),
-    citations=("Liu2022:9", "k-diffusion:sample_lms"),
+    citations=("Liu2022:9", "conventions:k-diffusion"),
     reference="refdiff.solver:adams_bashforth_weights",
     assumptions=(NOT_TO_DATA,),
     decoys=(
@@ -126,7 +126,7 @@ def _ab2(claim: sp.Expr) -> Iterator[Step]:
     title="Adams–Bashforth of order 3 in σ, on any levels",
     lhs=x_s,
     rhs=update(WEIGHTS[3]),
-    citations=("Liu2022:9", "k-diffusion:sample_lms"),
+    citations=("Liu2022:9", "conventions:k-diffusion"),
     reference="refdiff.solver:adams_bashforth_weights",
     assumptions=(NOT_TO_DATA,),
     decoys=(
@@ -150,7 +150,7 @@ def _ab3(claim: sp.Expr) -> Iterator[Step]:
     title="Adams–Bashforth of order 4 in σ, on any levels",
     lhs=x_s,
     rhs=update(WEIGHTS[4]),
-    citations=("Liu2022:9", "k-diffusion:sample_lms"),
+    citations=("Liu2022:9", "conventions:k-diffusion"),
     reference="refdiff.solver:adams_bashforth_weights",
     assumptions=(NOT_TO_DATA,),
     decoys=(
@@ -236,7 +236,7 @@ def _plms_defect(claim: sp.Expr) -> Iterator[Step]:
     uses=("solver.rk4_weights",),
     decoys=(
         Decoy("none", sp.Integer(0), "discretization", "taken for exact, as if the middle were that of σ"),
-        Decoy("halved", bend * gap**2 * (1 - 2 * node_2) / 2, "discretization", "½ for ⅓"),
+        Decoy("halved", bend * gap**2 * (1 - 2 * node_2) / 2, "discretization", "½ for 1/3"),
         Decoy("other-side", bend * gap**2 * (2 * node_2 - 1) / 3, "sign", "the middle on the other side"),
     ),
 )  # fmt: skip

@@ -186,8 +186,8 @@ MATRIX_2, WEIGHTS_2 = _two_stages()
 )  # fmt: skip
 def _rk2(claim: sp.Expr) -> Iterator[Step]:
     """Two conditions for two weights: b_1 + b_2 = 1 and b_2·c = ½. The node 1 gives Heun's step, ½ the
-    midpoint step, ⅔ Ralston's. No weights give order 3: the tree that is a path of three vertices needs three
-    stages. What is missed at order 3 has two parts, and the node ⅔ takes one of them away."""
+    midpoint step, 2/3 Ralston's. No weights give order 3: the tree that is a path of three vertices needs three
+    stages. What is missed at order 3 has two parts, and the node 2/3 takes one of them away."""
     weights = _weights(claim, 2)
     yield _affine(claim, 2)
     yield from order_conditions(2, MATRIX_2, weights)
@@ -328,14 +328,14 @@ MATRIX_4, WEIGHTS_4 = _four_stages()
     decoys=(
         Decoy("equal", update([sp.Rational(1, 4)] * 4), "discretization", "the mean of the four slopes"),
         Decoy("three-eighths", update([sp.Rational(n, 8) for n in (1, 3, 3, 1)]), "discretization",
-              "the weights of the nodes 0, ⅓, ⅔, 1"),
+              "the weights of the nodes 0, 1/3, 2/3, 1"),
         Decoy("not-halved-middle", update([SIXTH, 2 * THIRD, weight_3, SIXTH]), "discretization",
               "the third slope on top of Simpson's weights"),
     ),
 )  # fmt: skip
 def _rk4_weights(claim: sp.Expr) -> Iterator[Step]:
     """Eight conditions, one for each tree of at most four vertices. Simpson's rule, whose middle weight the
-    second and third slopes share; b_3 = ⅓ is the classical step."""
+    second and third slopes share; b_3 = 1/3 is the classical step."""
     weights = _weights(claim, 4)
     yield _affine(claim, 4)
     yield from order_conditions(4, MATRIX_4, weights)
