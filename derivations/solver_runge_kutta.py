@@ -186,8 +186,8 @@ MATRIX_2, WEIGHTS_2 = _two_stages()
 )  # fmt: skip
 def _rk2(claim: sp.Expr) -> Iterator[Step]:
     """Two conditions for two weights: b_1 + b_2 = 1 and b_2·c = ½. The node 1 gives Heun's step, ½ the
-    midpoint step, 2/3 Ralston's. No weights give order 3: the tree that is a path of three vertices needs three
-    stages. What is missed at order 3 has two parts, and the node 2/3 takes one of them away."""
+    midpoint step, 2/3 Ralston's. No weights give order 3: the tree that is a path of three vertices needs
+    three stages. What is missed at order 3 has two parts, and the node 2/3 takes one of them away."""
     weights = _weights(claim, 2)
     yield _affine(claim, 2)
     yield from order_conditions(2, MATRIX_2, weights)
