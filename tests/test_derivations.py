@@ -119,6 +119,12 @@ PROMISED = {
         ve_step_error vp_step vp_step_error one_ode vp_is_ddim_ode ve_is_ddim_ode
         ddim_coefficient ddim_coefficient_ratio ddim_coefficient_gap ddim_coefficient_series
         ddim_state_gap ddim_step_gap ddim_step_error ve_ddim_gap""",
+    "solver": """
+        edm_c_in edm_c_skip edm_c_out edm_c_noise edm_loss_weight edm_target edm_denoiser
+        karras_levels churn_bound churn_factor churn_step churn_excess ab2 ab3 ab4 plms
+        plms_defect prk_defect rk2 rk2_gaussian rk3_weights rk3_stage rk4_weights rk4_stage_3
+        rk4_stage_4 pf_ode_sigma euler_sigma edm_heun ancestral_up ancestral_down ancestral_step
+        ancestral_defect""",
     "consistency": """
         level steps improved_steps ema_rate ema pseudo_huber level_probability unbiased_score
         training_pair distillation_gradient gradient_gap loss_gap bias_without_stop gaussian_gradient
