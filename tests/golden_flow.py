@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -95,6 +96,13 @@ def ddim(q: Any) -> Tensor:
     at.now[2:] = [torch.tensor(-0.75, dtype=torch.float64), torch.tensor(1.25, dtype=torch.float64)]
     velocity = flow.velocity(at, q.x_t.double(), 0.0, **{k: v.double() for k, v in given.items()})
     return flow.ddim_step(at, q.x_t.double(), 0.0, 1.0, velocity).to(q.dtype)
+
+
+def noise_left(q: Any) -> Tensor:
+    """On the path of scale 1 and slope 1 the constant is that of the noise, in units of its deviation."""
+    level = float(q.exact("N")[0, 0])
+    left = flow.loss_constant(flow.path("edm"), q.exact("S_0"), math.sqrt(level))
+    return (level * left).to(q.dtype)
 
 
 def t(q: Any) -> float:
@@ -192,6 +200,7 @@ FLOW: dict[str, Ask] = {
     ),
     "flow.loss": loss,
     "flow.loss_constant": lambda q: flow.loss_constant(Numbers(q), law(q).cov, 0.0).to(q.dtype),
+    "flow.loss_constant_nd": noise_left,
     "flow.log_snr_weight": log_snr_weight,
     **{f"flow.{what}_from_velocity": from_velocity(what) for what in ("x_0", "eps", "score")},
     **{f"flow.velocity_from_{what}": to_velocity(what) for what in ("x_0", "eps", "score")},

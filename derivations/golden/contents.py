@@ -556,9 +556,22 @@ ODE = (
     ),
 )
 
-FLOW = tuple(
-    File("flow", name, title, over(*(g for ids, at in rows for g in each([f"flow.{id}" for id in ids], at))))
-    for name, title, rows in flow.CONTENTS
+FLOW = (
+    *(
+        File(
+            "flow",
+            name,
+            title,
+            over(*(g for ids, at in rows for g in each([f"flow.{id}" for id in ids], at))),
+        )
+        for name, title, rows in flow.CONTENTS
+    ),
+    File(
+        "flow",
+        "several_dimensions",
+        "what data plus noise leave of the noise, on Gaussian data",
+        lambda coverage: matrix_cases(("flow.loss_constant_nd",), (scores.PLANE, scores.NARROW), coverage),
+    ),
 )
 
 SDE = (
