@@ -15,6 +15,7 @@ from golden_guidance import GUIDANCE
 from golden_ode import ODE
 from golden_scores import SCORES
 from golden_sde import SDE
+from golden_solver_exponential import EXPONENTIAL
 from torch import Tensor
 
 from refdiff import data, ddim, ddpm, energy, gaussian, golden, langevin, parameterization, vlb
@@ -494,6 +495,7 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **SCORES,
     **SDE,
     **FLOW,
+    **{f"solver.{name}": ask for name, ask in EXPONENTIAL.items()},
     **{f"guidance.{name}": ask for name, ask in GUIDANCE.items()},
     **{f"vlb.{name}": ask for name, ask in VLB.items()},
 }
