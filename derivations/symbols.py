@@ -455,6 +455,7 @@ snr_ratio = _symbol("snr_ratio", "positive", "signal-to-noise ratio of a correct
 step_damping = _symbol("step_damping", "positive", "factor of the step rule of a corrector", r"\alpha")
 noise_norm = _symbol("noise_norm", "positive", "norm of the noise of a corrector step", r"\|z\|")
 score_norm = _symbol("score_norm", "positive", "norm of the score at a corrector step", r"\|s\|")
+drift_stage = _symbol("drift_stage", "real", "drift at the inner stage of a step", r"f(H)", "1/time")
 on_state = _symbol("on_state", "real", "factor of the state in an affine step", "A")
 on_score = _symbol("on_score", "real", "factor of the score in an affine step", "b")
 on_noise = _symbol("on_noise", "positive", "factor of the noise in an affine step", "C")
