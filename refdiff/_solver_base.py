@@ -46,7 +46,7 @@ class NoiseLevel:
     @property
     def clean(self) -> bool:
         """Whether there is no noise at all."""
-        return _check.readable(self.std) and bool(self.std == 0)
+        return not self.std.is_meta and bool(self.std == 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -120,6 +120,14 @@ PROMISED = {
         ddim_coefficient ddim_coefficient_ratio ddim_coefficient_gap ddim_coefficient_series
         ddim_state_gap ddim_step_gap ddim_step_error ve_ddim_gap""",
     "solver": """
+        diffusion_log_snr ode_eps ode_x_0 solution_eps solution_x_0 sde_variance_eps
+        sde_variance_x_0 sde_mean_x_0 phi_1 phi_2 phi_3 phi_4 weights_two weights_three dpm_1
+        dpm_1_is_ddim dpmpp_1 dpm_2 dpmpp_2s dpmpp_2m dpmpp_2m_heun dpm_3_stage dpm_3 dpm_3_inner
+        dpmpp_3m dpm_1_error dpm_2_error dpmpp_2s_error dpmpp_2m_error dpmpp_2m_heun_error
+        dpm_3_error dpmpp_3m_error halved_3m_error unip_2 unip_2_is_dpmpp_2m unip_3_is_dpmpp_3m
+        unic_1 unic_2 unip_2_error unic_1_error unic_2_error unic_3_error sde_dpm_1 sde_dpmpp_1
+        sde_dpmpp_1_is_ddim sde_ancestral sde_eta sde_dpmpp_2m sde_dpmpp_2m_heun sde_dpmpp_3m
+        sde_dpmpp_2m_error sde_dpmpp_2m_heun_error sde_3m_sign_error
         edm_c_in edm_c_skip edm_c_out edm_c_noise edm_loss_weight edm_target edm_denoiser
         karras_levels churn_bound churn_factor churn_step churn_excess ab2 ab3 ab4 plms
         plms_defect prk_defect rk2 rk2_gaussian rk3_weights rk3_stage rk4_weights rk4_stage_3
