@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import scipy.integrate
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from reference_laws import misfit, tensors
 from torch import Tensor
 
-from refdiff import ddim, flow, ode
+from refdiff import Target, check, ddim, flow, ode
 from refdiff.data import GaussianLaw, MixtureLaw
 from refdiff.process import VE, VP, Process, SubVP
 from refdiff.schedule import from_alpha_bar
@@ -462,3 +464,23 @@ def test_noise_and_score_keep_the_marginals_in_both_directions(t: float) -> None
 def test_bad_input_is_refused(ask: Callable[[Tensor], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(tensors(1))
+
+
+# The example.
+
+
+def examples() -> dict[str, type[Target]]:
+    file = Path(__file__).resolve().parents[1] / "examples" / "my_flow.py"
+    return {name: kind for name, kind in runpy.run_path(str(file)).items() if name != "Target"}
+
+
+def test_the_example_is_a_right_target_and_two_wrong_ones() -> None:
+    named = examples()
+    assert check(named["MyFlow"]()).ok
+    for name, check_id, words in (
+        ("NotShifted", "flow_levels.labels", "not shifted"),
+        ("TowardsData", "flow_velocity.coefficients", "time_direction"),
+    ):
+        wrong = [result for result in check(named[name]()).results if result.status == "fail"]
+        assert [result.id for result in wrong] == [check_id]
+        assert words in str(wrong[0].diagnosis)
