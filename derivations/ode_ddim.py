@@ -226,7 +226,7 @@ GAP = beta_t / 2 * EXCESS / (sqrt(alpha_t) * (1 + KEPT))
 )  # fmt: skip
 def _ddim_coefficient_gap(claim: sp.Expr) -> Iterator[Step]:
     """Positive at every level, as the ratio exceeds 1. With the level t held and β → 0 it is of second order,
-    with the coefficient ¼ + 1/(8(1−ᾱ_t)), which grows without bound towards the data; where β is all the
+    with the coefficient 1/4 + 1/(8(1−ᾱ_t)), which grows without bound towards the data; where β is all the
     noise there is, at the first step, it is of first order, ½β."""
     yield Identity("the difference", COEFFICIENT - beta_t / 2, claim)
     leading = sp.Rational(1, 4) + 1 / (8 * LOST)

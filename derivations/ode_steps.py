@@ -177,8 +177,8 @@ RK4_NODES = (ZERO, HALF, HALF, ONE)
 )  # fmt: skip
 def _rk4_error(claim: sp.Expr) -> Iterator[Step]:
     """Each slope is taken at the end of a step along the one before, of half, half and whole length. The
-    conditions of order 4 leave the weights no choice. Order 5 is not reached: for F = x a step misses
-    h⁵/120."""
+    conditions of order 4 leave the weights no choice. Order 5 is not reached: for F = x one step
+    misses h^5/120."""
     yield from order_steps(claim, (slope_1, slope_2, slope_3, slope_4), RK4_NODES, 4)
     unit = {partial(i, j): int((i, j) == (1, 0)) for i in range(6) for j in range(6 - i)}
     unit[F] = 1
