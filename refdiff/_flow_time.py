@@ -219,11 +219,14 @@ def eps_loss_weight(t: Time, density: float | Tensor = 1.0) -> Tensor:
         float64, the shape of t.
 
     Raises:
-        ValueError: t at 1, where noise says nothing about the velocity, or out of range.
+        ValueError: t at 1, where noise says nothing about the velocity, or out of range; a density of another
+            dtype.
 
     Reference: Esser et al. 2024, eq. 6 and 18; Kingma and Gao 2023 (formula ``flow.log_snr_weight``).
     """
     at = _TIMES.time(t)
+    if isinstance(density, Tensor) and density.dtype != torch.float64:
+        raise ValueError(f"density must be a float or float64, got {density.dtype}")
     if _check.readable(at) and bool((at == 1).any()):
         raise ValueError("t must be below 1, where eps no longer determines the velocity, got 1.0")
     return at / (1 - at) * density

@@ -146,8 +146,8 @@ def loss(
         Shape (B,).
 
     Raises:
-        ValueError: t out of range, or at an end where the slope of the deviation is infinite; tensors of
-            different shape, dtype or device.
+        ValueError: t out of range, or at an end where the slope of the deviation is infinite; a weight of
+            another dtype or shape; tensors of different shape, dtype or device.
 
     Reference: Lipman et al. 2023, eq. 9 (formula ``flow.loss``, ``flow.loss_gradient``).
     """
@@ -155,9 +155,8 @@ def loss(
     target = conditional_velocity(path, x_0, at, eps)
     predicted = model(interpolate(path, x_0, at, eps), at)
     _check.same(x_0=x_0, predicted=predicted)
-    weights = torch.as_tensor(weight, dtype=torch.float64, device=x_0.device)
-    _check.batch("weight", weights, x_0)
-    return weights.to(x_0.dtype) * _kernel.reduced((predicted - target) ** 2, reduction)
+    weights = plain_time("weight", weight, x_0).to(x_0.dtype)
+    return weights * _kernel.reduced((predicted - target) ** 2, reduction)
 
 
 def loss_weight(path: Path, t: Time, of: Form = "eps") -> Tensor:
@@ -220,6 +219,8 @@ def euler_step(x: Tensor, t: Time, s: Time, velocity: Tensor) -> Tensor:
     Reference: formula ``flow.euler_step``, ``flow.euler_gap``.
     """
     _check.same(x=x, velocity=velocity)
+    if not isinstance(t, Tensor) and not isinstance(s, Tensor):
+        return torch.add(x, velocity, alpha=s - t)
     gap = plain_time("s", s, x) - plain_time("t", t, x)
     return torch.addcmul(x, cast(gap, x), velocity)
 
@@ -268,11 +269,13 @@ def sample(model: Model, x: Tensor, times: Tensor | Sequence[float]) -> Iterator
         (t, x_t) from the first time to the last; a network is asked at each but the last.
 
     Raises:
-        ValueError: fewer than two times.
+        ValueError: fewer than two times, or a tensor of times of another dtype or shape.
 
     Reference: formula ``flow.euler_step``.
     """
-    visited = torch.as_tensor(times, dtype=torch.float64)
+    visited = times if isinstance(times, Tensor) else torch.tensor(times, dtype=torch.float64)
+    if visited.dtype != torch.float64 or visited.dim() != 1:
+        raise ValueError(f"times must be float64 of shape (N + 1,), got {visited.dtype}, {visited.shape}")
     _check.count("len(times)", visited.numel(), minimum=2)
     yield float(visited[0]), x
     for t, s in pairwise(visited):
