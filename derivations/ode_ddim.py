@@ -152,6 +152,8 @@ FIRST = {abar_prev: sp.Integer(1)}
               "index", "√α_i under 1−ᾱ_{i+1}, where √α_{i+1} belongs", "S004:8.22"),
         Decoy("half-beta-of-the-step-before", (1 - alpha_before) / 2, "index",
               "½β_i, drawn beside the coefficient of step i+1", "S004:fig8.1"),
+        Decoy("bar-of-the-score-missing", sqrt(beta_t) * (sqrt(LOST_T) / sqrt(alpha_t) - sqrt(LOST_PREV)),
+              "index", "the score as −ε/√(1−α_t): a bar is missing", "S004:8.22"),
         Decoy("not-divided", beta_t / (1 + KEPT), "sqrt", "√α_t is missing"),
     ),
 )  # fmt: skip

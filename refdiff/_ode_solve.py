@@ -36,7 +36,8 @@ def integrate(
     .. math:: x_s=x_t+\int_t^sv(x_u,u)\,\mathrm du
 
     The state is kept in float64, whatever the dtype of x, in which the score is asked. All samples share
-    their steps, so within the tolerance a sample depends on its batch.
+    their steps, so within the tolerance a sample depends on its batch. Gradients pass through torchdiffeq and
+    not through scipy.
 
     Args:
         process: the continuous process.
@@ -63,7 +64,7 @@ def integrate(
         here = state.to(x.dtype).reshape(x.shape)
         return drift(process, here, at, score_fn(here, at)).double().flatten()
 
-    state = solve(process, field, x.detach().double().flatten(), t, s, method, rtol, atol)
+    state = solve(process, field, x.double().flatten(), t, s, method, rtol, atol)
     return state.to(x.dtype).reshape(x.shape)
 
 
@@ -164,8 +165,9 @@ def _scipy(field: Field, state: Tensor, t: Tensor, s: Tensor, name: str, rtol: f
         here = torch.tensor(at, dtype=torch.float64, device=state.device)
         return field(torch.as_tensor(z, dtype=torch.float64, device=state.device), here).cpu().numpy()
 
+    ends = (float(t), float(s))
     with torch.no_grad():
-        found = solve_ivp(velocity, (float(t), float(s)), state.cpu().numpy(), name, rtol=rtol, atol=atol)
+        found = solve_ivp(velocity, ends, state.detach().cpu().numpy(), name, rtol=rtol, atol=atol)
     if not found.success:
         raise RuntimeError(f"scipy:{name} gave up: {found.message}")
     return torch.as_tensor(found.y[:, -1].copy(), dtype=torch.float64, device=state.device)

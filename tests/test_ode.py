@@ -246,6 +246,17 @@ def test_solvers_do_not_leave_the_interval() -> None:
     assert min(times) >= 1e-3 and max(times) <= 1.0 and max(times) > 0.99
 
 
+def test_gradients_pass_through_torchdiffeq() -> None:
+    process, x = VP(0.1, 4.0), tensors(1, (2, 2)).requires_grad_()
+    score = perfect(process, GaussianLaw(MEAN, COV))
+    code = ode.encode(process, score, x, method="torchdiffeq:dopri5", rtol=1e-7, atol=1e-7)
+    (slope,) = torch.autograd.grad(code[:, 0].sum(), x)
+    exact, _ = ode.gaussian_flow_map(process, MEAN, COV, 0.0, 1.0)
+    assert float((slope - exact[0]).abs().max()) < 1e3 * 1e-7
+    assert float((slope - exact[1]).abs().max()) > 1e-2
+    assert not ode.encode(process, score, x).requires_grad
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchdiffeq", None)
     with pytest.raises(ImportError, match=r"torchdiffeq:dopri5.* pip install torchdiffeq"):

@@ -162,6 +162,8 @@ def test_single_precision_comes_back() -> None:
         VP(0.1, 4.0), network, x, method="torchdiffeq:dopri5", rtol=1e-6, atol=1e-6
     )
     assert float((torch_made - exact).abs().max()) <= REACHED
+    shaped = ode.log_likelihood(VP(0.1, 4.0), network, x.reshape(3, 1, 2), every_sign(x).reshape(4, 3, 1, 2))
+    assert float((shaped - exact).abs().max()) < 1e3 * 1e-5
 
 
 # Gaussian data.
