@@ -313,9 +313,9 @@ def starts(scale: float, std: float) -> Array:
     return np.stack([scale * MEAN + std, scale * MEAN])
 
 
-def unit_rows(draws: int, first: int = 2) -> Array:
-    """Noises of rows: none for the first ones, then one draw each, (M, first + M, D)."""
-    rows = np.zeros((draws, first + draws, D))
+def unit_rows(draws: int, count: int, first: int = 2) -> Array:
+    """Noises of rows: none for the first ones, then one of the first draws each, (count, first + M, D)."""
+    rows = np.zeros((max(draws, count), first + draws, D))
     rows[np.arange(draws), first + np.arange(draws)] = 1.0
     return rows
 
@@ -325,14 +325,14 @@ class Order:
     """How an error falls with the number of steps.
 
     Args:
-        steps: numbers of steps.
+        steps: three numbers of steps or more.
         errors: of each.
-        slopes: base-two logarithms of the quotients of neighbours.
-        value: the slope at infinitely many steps, by two last slopes.
+        rounded: whether the next number of steps would have been rounded off.
     """
 
     steps: tuple[int, ...]
     errors: tuple[float, ...]
+    rounded: bool = False
 
     @property
     def slopes(self) -> Array:
@@ -342,17 +342,16 @@ class Order:
 
     @property
     def value(self) -> float:
-        """The slope without its own error of first order in 1/N."""
-        slopes = self.slopes
-        if len(slopes) < 2:
-            return float(slopes[-1])
-        return float(2 * slopes[-1] - slopes[-2])
+        """The slope without its own error of first order in 1/N; where it has not settled, the better one."""
+        last, before = float(self.slopes[-1]), float(self.slopes[-2])
+        limit = 2 * last - before
+        return limit if self.settled else max(limit, last)
 
     @property
     def settled(self) -> bool:
         """Whether the last two slopes agree about the order."""
         slopes = self.slopes
-        return len(slopes) > 1 and bool(abs(slopes[-1] - slopes[-2]) <= SETTLED)
+        return bool(abs(slopes[-1] - slopes[-2]) <= SETTLED)
 
     def __str__(self) -> str:
         shown = ", ".join(
@@ -399,11 +398,12 @@ def measured(
             far = order.settled
     if len(found) < 3:
         return None
-    return Order(counts[len(found) - 3 : len(found)], tuple(found[-3:]))
+    rounded = len(found) < len(counts) and bool(np.isfinite(value))
+    return Order(counts[len(found) - 3 : len(found)], tuple(found[-3:]), rounded)
 
 
-# an error a hundred times its rounding has a slope that is off by less than 0.03
-ABOVE = 100.0
+# an error of forty times its rounding, generously estimated, has a slope that is off by less than 0.05
+ABOVE = 40.0
 WITHIN = 0.1
 # an order that is not the declared one is believed above these many steps, where the slopes agreed before
 FEW = 48

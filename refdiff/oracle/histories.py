@@ -76,8 +76,7 @@ class Influence:
 def influence(caller: Caller, at: tuple[Tensor, Tensor], asked: int, draws: int) -> Influence:
     """Run a solver with answers, draws and x that are 1 in a row each."""
     count = 2 + asked + draws
-    noises = np.zeros((draws, count, cv.D))
-    noises[np.arange(draws), 2 + asked + np.arange(draws)] = 1.0
+    noises = cv.unit_rows(draws, 3 * asked, 2 + asked)
     x = np.zeros((count, cv.D))
     x[1] = 1.0
 
@@ -198,22 +197,32 @@ def in_sigma(ratio: Callable[[float], float], factor: float) -> Callable[[Array,
     return weights
 
 
-def three_points(curvature: float, noise: bool = False) -> Callable[[Array, float], Array]:
-    """Data through three points, with a factor of the second difference."""
+def three_points(curvature: float, noise: bool = False, kind: str = "x_0") -> Callable[[Array, float], Array]:
+    """Predictions through three points, with a factor of the second difference."""
 
     def weights(nodes: Array, end: float) -> Array:
+        exact = interpolating(kind, "log_snr", noise)(nodes, end)
         if len(nodes) < 3:
-            return interpolating("x_0", "log_snr", noise)(nodes, end)
-        exact = interpolating("x_0", "log_snr", noise)(nodes, end)
+            return exact
         h = end - nodes[0]
         at = nodes[0] + h / 2 + NODES * h / 2
-        square = np.sum(WEIGHTS * h / 2 * kernel("x_0", at, end, noise) * (at - nodes[0]) ** 2)
+        square = np.sum(WEIGHTS * h / 2 * kernel(kind, at, end, noise) * (at - nodes[0]) ** 2)
         differences = np.array(
             [1 / np.prod([nodes[k] - nodes[j] for j in range(3) if j != k]) for k in range(3)]
         )
         return np.asarray(exact + (curvature - 1) * square * differences)
 
     return weights
+
+
+def half_against(nodes: Array, end: float) -> Array:
+    """Half of the second difference of a step with noise, less the whole of it."""
+    weights = three_points(0.5, True)(nodes, end)
+    if len(nodes) < 3:
+        return weights
+    h = end - nodes[0]
+    whole = [h**2 / np.prod([nodes[k] - nodes[j] for j in range(3) if j != k]) for k in range(3)]
+    return np.asarray(weights - np.exp(end) * np.array(whole))
 
 
 def equal_steps(points: int) -> Callable[[Array, float], Array]:
@@ -281,9 +290,14 @@ def _wrong(noise: bool) -> Iterator[Candidate]:
             message = f"{words}, of noise at two points in sigma"
             yield Candidate(message, family, "eps", 2, in_sigma(ratio, factor))
     for curvature, words in CURVATURES:
-        message = f"the second difference of x_0 at three points is {words}"
-        yield Candidate(message, "discretization", "x_0", 3, three_points(curvature, noise), noise)
-    if not noise:
+        for kind in ("x_0",) if noise else ("x_0", "eps"):
+            message = f"the second difference of {_named(kind)} at three points is {words}"
+            weights = three_points(curvature, noise, kind)
+            yield Candidate(message, "discretization", kind, 3, weights, noise)
+    if noise:
+        message = "the second difference of data has -1/2 in its weight, where +1/2 belongs"
+        yield Candidate(message, "sign", "x_0", 3, half_against, True)
+    else:
         for points in (2, 3, 4):
             message = f"x_0 at {points} points is interpolated in sigma, not in λ"
             yield Candidate(message, "discretization", "x_0", points, interpolating("x_0", "sigma"))

@@ -19,6 +19,8 @@ from refdiff.oracle.target import Dialect
 
 Array = NDArray[Any]
 CLOSE = 1e-9
+# steps of a lower order at the end
+LAST = 3
 
 
 def implied(x: Array) -> tuple[float, float, float]:
@@ -92,7 +94,7 @@ def _ordered(found: Influence) -> bool:
     return bool((np.diff(found.log_snr) > 0).all())
 
 
-def explained(session: Session, found: Influence) -> Diagnosis:
+def explained(session: Session, found: Influence, steps: int) -> Diagnosis:
     """Which mistake the steps of a solver are, by their coefficients."""
     if found.offset > 1e-6:
         return Diagnosis("data-scaling", f"zeros give {found.offset:.3g}: something is added to the state")
@@ -103,14 +105,12 @@ def explained(session: Session, found: Influence) -> Diagnosis:
         if not family and declared is not None and declared > 1 and name == "DDIM":
             known = "every step is of first order: the history is not used"
         return Diagnosis(family or "discretization", known)
-    if two_stages(found):
+    if found.states.shape[1] > 1 + found.answers:
+        message = "no known solver fits: its predictions have the weights of another order"
+        return Diagnosis("discretization", message)
+    if 1.5 * steps < found.answers <= 2 * steps:
         return weights_of_stages(found)
     return by_sums(found)
-
-
-def two_stages(found: Influence) -> bool:
-    """Whether the model is asked twice in most steps."""
-    return found.answers > 1.5 * 12
 
 
 def weights_of_stages(found: Influence) -> Diagnosis:
@@ -214,6 +214,8 @@ def reference(session: Session, found: Influence, grid: str, steps: int, toleran
         other = of_reference(name, *of)
         if other is not None and same(found, other, tolerance):
             return name
+        if other is not None and same(found, other, tolerance, last=LAST):
+            return f"{name}, but for the last steps"
     return ""
 
 
@@ -233,11 +235,11 @@ def likely(declared: str | None, questions: float, noisy: bool) -> list[str]:
     ]
 
 
-def same(found: Influence, other: Influence, tolerance: float) -> bool:
+def same(found: Influence, other: Influence, tolerance: float, last: int = 0) -> bool:
     """Whether two solvers are the same: equal states but for the sign and the order of the draws."""
     if found.states.shape != other.states.shape:
         return False
-    known = 1 + found.answers
-    gap = np.abs(found.states[:, :known] - other.states[:, :known]).max()
-    size = [np.linalg.norm(value.states[:, known:], axis=1) for value in (found, other)]
+    known, kept = 1 + found.answers, len(found.states) - last
+    gap = np.abs(found.states[:kept, :known] - other.states[:kept, :known]).max()
+    size = [np.linalg.norm(value.states[:kept, known:], axis=1) for value in (found, other)]
     return bool(max(gap, np.abs(size[0] - size[1]).max(initial=0.0)) <= tolerance)

@@ -8,7 +8,7 @@ from typing import Any
 
 from refdiff.oracle.target import Target
 
-LIBRARIES = ("diffusers", "torchebm", "azula", "score_models")
+LIBRARIES = ("diffusers", "torchebm", "azula", "score_models", "k_diffusion")
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Target:

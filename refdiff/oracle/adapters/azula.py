@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from refdiff import schedule as schedules
+from refdiff.oracle.adapters import azula_solvers
 from refdiff.oracle.adapters.common import DTYPES, Rows, chosen, drawing, known_options, one_by_one
 from refdiff.oracle.target import Dialect, Target
 
@@ -372,12 +373,14 @@ KINDS: dict[str, tuple[Any, type[AzulaTarget]]] = {
 }
 
 
-def load(name: str, options: Mapping[str, Any]) -> AzulaTarget:
+def load(name: str, options: Mapping[str, Any]) -> Target:
     """The target for a class of azula.
 
     Raises:
         ValueError: an unknown class or option.
     """
+    if azula_solvers.solves(name, options):
+        return azula_solvers.SolverTarget(getattr(sample, name), options)
     module, kind = chosen("azula class", name, KINDS)
     target: AzulaTarget = kind(getattr(module, name), options)
     return target

@@ -59,6 +59,28 @@ def climbing(score: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda x: uphill.apply(x, score)
 
 
+class Increments:
+    """Increments of one Brownian motion in sigma, of unit variance, from given noises.
+
+    Args:
+        noises: taken in order; a second question from the same sigma extends the first one's increment.
+    """
+
+    def __init__(self, noises: Tensor) -> None:
+        self.noises = iter(noises)
+        self.start, self.end, self.moved = -1.0, -1.0, torch.zeros(())
+
+    def __call__(self, sigma: Any, sigma_next: Any) -> Tensor:
+        """W(sigma_next) - W(sigma), divided by its deviation."""
+        start, end = float(sigma), float(sigma_next)
+        if abs(start - self.start) > 1e-9 * start:
+            self.start, self.end, self.moved = start, start, torch.zeros(())
+        self.moved = self.moved + abs(end - self.end) ** 0.5 * next(self.noises)
+        self.end = end
+        moved: Tensor = self.moved / abs(end - start) ** 0.5
+        return moved
+
+
 class Rows:
     """A function of a batch that is asked about one row at a time.
 

@@ -7,17 +7,18 @@ it off unless it is asked for, and say so in their notes.
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from refdiff import schedule as schedules
+from refdiff.oracle.adapters import diffusers_solvers
+from refdiff.oracle.adapters.common import known_options
 from refdiff.oracle.target import Dialect, Target
 
 VARIANCES = {
@@ -194,7 +195,7 @@ TARGETS: dict[str, type[SchedulerTarget]] = {
 }
 
 
-def load(name: str, options: Mapping[str, Any]) -> SchedulerTarget:
+def load(name: str, options: Mapping[str, Any]) -> Target:
     """The target for a scheduler class, built with constructor options.
 
     Raises:
@@ -204,15 +205,13 @@ def load(name: str, options: Mapping[str, Any]) -> SchedulerTarget:
         import diffusers
     except ImportError as missing:
         raise ValueError("diffusers is not installed; pip install diffusers") from missing
-    if name not in TARGETS:
-        raise ValueError(f"diffusers class must be one of {', '.join(TARGETS)}, got {name!r}")
+    if name not in TARGETS and name not in diffusers_solvers.NAMES:
+        known = ", ".join([*TARGETS, *diffusers_solvers.NAMES])
+        raise ValueError(f"diffusers class must be one of {known}, got {name!r}")
     cls = getattr(diffusers, name)
-    known = [key for key in inspect.signature(cls.__init__).parameters if key not in ("self", "kwargs")]
-    for key in options:
-        if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            meant = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(known)}"
-            raise ValueError(f"{name} has no option {key!r}{meant}")
+    if name in diffusers_solvers.NAMES:
+        return diffusers_solvers.load(cls, options)
+    known_options(name, options, [key for key in signature(cls).parameters if key not in ("self", "kwargs")])
     settings = {"clip_sample": False, **options}
     return TARGETS[name](lambda: cls(**settings), "clip_sample" in options)
 
