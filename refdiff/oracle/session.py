@@ -35,7 +35,7 @@ class Session:
     @cached_property
     def caller(self) -> Caller:
         """Calls of the target."""
-        return Caller(self.target, self.dialect, {"sample": SAMPLE_LIMIT})
+        return Caller(self.target, self.dialect, {"sample": SAMPLE_LIMIT, "ode_log_likelihood": SAMPLE_LIMIT})
 
     @cached_property
     def offered(self) -> tuple[str, ...]:

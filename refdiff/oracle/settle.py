@@ -24,6 +24,28 @@ _SHOWN_BY = {
     "score_reduction": ("esm_loss", "ssm_loss", "dsm_loss", "smld_loss"),
     "likelihood": ("prior_kl", "vlb"),
 }
+# ports of continuous time that show which time is the target's, whatever the process is
+_TIMED = (
+    "marginal",
+    "diffusion",
+    "reverse_drift",
+    "pf_ode_drift",
+    "sde_step",
+    "flow_path",
+    "flow_velocity",
+    "time_shift",
+    "vdm_gamma",
+    "model_time",
+)
+_SCORED = ("reverse_drift", "pf_ode_drift", "sde_step", "sde_sample", "flow_sde_drift", "score_loss")
+_SHOWN_BY |= {
+    "time_direction": _TIMED,
+    "time_scale": _TIMED,
+    "prediction": _SCORED,
+    "predictor": ("sde_step", "sde_sample"),
+    "last_step": ("sde_sample", "predictor_corrector"),
+    "reverse_time": ("reverse_drift", "flow_sde_drift"),
+}
 _DECIDING = ("coefficients", "values", "value")
 
 

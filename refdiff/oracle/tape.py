@@ -180,8 +180,16 @@ def _numpy_patches(tape: NoiseTape) -> Iterator[Any]:
     yield mock.patch.object(
         np.random, "default_rng", lambda *args, **kwargs: RecordingGenerator(tape, make(0))
     )
-    state = np.random.RandomState
-    yield mock.patch.object(np.random, "RandomState", lambda *args: RecordingGenerator(tape, state(0)))
+    yield mock.patch.object(np.random, "RandomState", _recorded(tape, np.random.RandomState))
+
+
+def _recorded(tape: NoiseTape, state: type) -> type:
+    """A class in the place of the old generator's, which libraries also write in annotations."""
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> RecordingGenerator:
+        return RecordingGenerator(tape, state(0))
+
+    return type("RandomState", (state,), {"__new__": new})
 
 
 def _owner_patches(tape: NoiseTape, owner: Any) -> Iterator[Any]:

@@ -49,7 +49,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "reverse_time": ("t", "tau"),
     "predictor": ("euler_maruyama", "reverse_diffusion", "ancestral"),
     "step_beta": ("kernel", "rate"),
-    "grid": ("N", "N-1"),
+    "grid": ("N", "N-1", "wide"),
     "last_step": ("noise", "mean"),
     "corrector_norm": ("sample", "batch"),
     "corrector": ("before", "after"),
@@ -129,8 +129,8 @@ class Dialect:
         guidance_point: where the classifier's gradient is taken: "x_t", "mean", or None: either, and it is
             named.
         process: of the ports of continuous time: "vp", "subvp", "ve", "edm", "straight" (of
-            (1 - t) x_0 + t eps), "cosine" (cos and sin of pi t / 2), or a ``refdiff.process.Process``; None:
-            "straight" for the ports ``flow_*``, "vp" for the others.
+            (1 - t) x_0 + t eps), "cosine" (cos and sin of pi t / 2), a ``refdiff.process.Process`` or a
+            ``refdiff.flow.Path``; None: "straight" for the ports ``flow_*``, "vp" for the others.
         time_scale: how many units of the target's time one unit of the process's is; rates are per unit of
             the target's time.
         time_direction: where the target's time grows: to the "noise" (0 is data), or to the "data" (0 is the
@@ -139,13 +139,13 @@ class Dialect:
         diffusion: what ``diffusion`` answers: "g", or "g_squared".
         prediction: what the argument ``score`` of the ports of continuous time is, and what their
             ``score_fn`` answers: "score", "eps" (-std score) or "x_0".
-        reverse_time: ``reverse_drift`` is per unit of the target's time "t", or of "tau", which runs
-            backwards.
+        reverse_time: ``reverse_drift`` and ``flow_sde_drift`` are per unit of the target's time "t", or of
+            "tau", which runs backwards.
         predictor: of ``sde_step`` and ``sde_sample``.
         step_beta: the beta of a step that is "reverse_diffusion" or "ancestral" in a process with drift: of
             the "kernel" between the two times, or the "rate" at t times t - s.
         grid: where a chain of N steps reads the process: at i / N for i in 1..N ("N"), or at i / (N - 1) for
-            i in 0..N - 1 ("N-1").
+            i in 0..N - 1 ("N-1"; with rates times 1 / (N - 1) for 1 / N: "wide").
         last_step: of ``sde_sample`` and ``predictor_corrector``: adds "noise", or is the "mean".
         corrector_norm: of the score and the noise in the corrector's step: of each "sample", or the mean over
             the "batch".
@@ -259,6 +259,13 @@ class Dialect:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"Dialect's {name} must be positive, got {value}")
+        low, high = self.gamma_ends
+        if not float("-inf") < low < high < float("inf"):
+            raise ValueError(f"Dialect's gamma_ends must be finite and rise, got {self.gamma_ends}")
+        if not 0 <= self.first_time < float("inf"):
+            raise ValueError(f"Dialect's first_time must be at least 0 and finite, got {self.first_time}")
+        if self.vdm_steps is not None and self.vdm_steps < 1:
+            raise ValueError(f"Dialect's vdm_steps must be at least 1, got {self.vdm_steps}")
 
     def but(self, **changes: Any) -> Dialect:
         """The same dialect with some conventions changed."""
@@ -294,10 +301,11 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def _short(value: Any) -> str:
+    from refdiff.flow import Path
     from refdiff.process import Process
 
     pair = isinstance(value, tuple) and len(value) == 2
-    if pair or isinstance(value, (str, int, float, Process)):
+    if pair or isinstance(value, (str, int, float, Process, Path)):
         return repr(value)
     name = getattr(value, "name", None)
     return f"<schedule {name}>" if name else f"<{len(value)} betas>"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdiff.oracle.calls import numbers
-from refdiff.oracle.checks.forms import ALSO, alternatives, told
+from refdiff.oracle.checks.forms import alternatives, finite, told
 from refdiff.oracle.checks.questions import Answer, Guess, Question, decide, flat, generic, question
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.continuum import At, at, process_of
@@ -134,7 +134,7 @@ def corrector_step(session: Session) -> Finding:
 
 # the chain of a process
 
-STEPS = 7
+STEPS = 40
 
 
 def chain(process: Process, dialect: Dialect, n: int) -> Array:
@@ -145,8 +145,8 @@ def chain(process: Process, dialect: Dialect, n: int) -> Array:
     if not here.f.any():
         return here.std
     if dialect.step_beta == "rate":
-        return here.g2 * process.end / n
-    if dialect.grid == "N-1":
+        return here.g2 * process.end / (n - 1 if dialect.grid == "wide" else n)
+    if dialect.grid != "N":
         return np.full(n, np.nan)
     return np.asarray(-np.expm1(2 * (np.log(here.scale) - np.log(here.scale_s))))
 
@@ -173,9 +173,9 @@ def discretize(session: Session) -> Finding:
         for name in ("grid", "step_beta", "process"):
             for other in alternatives(dialect, name):
                 yield told(dialect, other, name), chain(process_of(other), other, STEPS)
-        both = dialect.but(grid="N-1", step_beta="rate")
-        words = "grid is 'N-1' and step_beta is 'rate'"
-        yield Diagnosis("convention", words, dialect=both, also=ALSO["grid"]), chain(process, both, STEPS)
+        for grid in ("N-1", "wide"):
+            both = dialect.but(grid=grid, step_beta="rate")
+            yield told(dialect, both, "grid"), chain(process, both, STEPS)
         rates = np.asarray(here.g2)
         yield Diagnosis("discretization", "the rate, not divided by the number of steps"), rates
         yield Diagnosis("sqrt", "the roots"), np.sqrt(want)
@@ -185,5 +185,5 @@ def discretize(session: Session) -> Finding:
         yield Diagnosis("discretization", "beta over the number of steps twice"), want / STEPS
 
     # what is lost in 1 - exp(-small)
-    asked = Question({}, want, 8 * np.abs(want) + 8 * (here.f.any()), "schedule", guesses)
+    asked = Question({}, want, 8 * np.abs(want) + 8 * (here.f.any()), "schedule", lambda: finite(guesses()))
     return decide(session, "discretize", Answer(asked, got, found.dtype, (), ()))

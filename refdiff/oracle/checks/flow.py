@@ -80,7 +80,7 @@ def _other_flow_steps(here: At, dialect: Dialect) -> Forms:
 
 
 @form(
-    "flow_step", "x t s velocity", "x velocity", "schedule schedule", "time_direction", "time_scale",
+    "flow_step", "x t s velocity", "x velocity", "schedule schedule",
     process="straight", others=_other_flow_steps,
 )  # fmt: skip
 def flow_step(here: At, dialect: Dialect) -> tuple[Any, ...]:
@@ -99,13 +99,15 @@ def _other_sdes(here: At, dialect: Dialect) -> Forms:
 
 @form(
     "flow_sde_drift", "velocity score t", "velocity score", "sign variance",
-    "flow_noise", "prediction", "time_direction", "time_scale", process="straight", others=_other_sdes,
+    "flow_noise", "prediction", "reverse_time", "time_direction", "time_scale", process="straight",
+    others=_other_sdes,
 )  # fmt: skip
 def flow_sde_drift(here: At, dialect: Dialect) -> tuple[Any, ...]:
     """v - w/2 score, by the target's time: the drift of the reverse equation that has the flow's law."""
     w = {"std": here.std, "twice_std": 2 * here.std, "g_squared": here.g2}[dialect.flow_noise]
-    score = -w / 2 * rate(dialect)
-    return 1.0, (-score / here.std if dialect.prediction == "eps" else score)
+    turn = 1.0 if dialect.reverse_time == "t" else -1.0
+    score = -w / 2 * rate(dialect) * turn
+    return turn, (-score / here.std if dialect.prediction == "eps" else score)
 
 
 # the shift of time

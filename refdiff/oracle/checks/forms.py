@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -250,7 +251,7 @@ def value(session: Session, port: str) -> Finding:
     process = process_of(dialect, form.process)
     want = coefficients(form, here, dialect)
     size = sensitivity(process, lambda one: coefficients(form, one, dialect), here)
-    asked = Question({}, want, size, form.families[0], lambda: guesses(session, form, here))
+    asked = Question({}, want, size, form.families[0], lambda: finite(guesses(session, form, here)))
     answer = Answer(asked, found.values, found.dtype, found.mutated, found.others)
     finding = decide(session, port, answer)
     ratio = np.abs(found.values - want) / np.maximum(size, 1e-300)
@@ -311,6 +312,14 @@ def guesses(session: Session, form: Form, here: At) -> Iterator[Guess]:
             yield Diagnosis(kind, f"{_words(form, row)} {words}"), wrong
     for family, words, other in edits(here, process):
         yield Diagnosis(family, words), coefficients(form, other, dialect)
+    for first, second in itertools.combinations([n for n in form.conventions if n != "process"], 2):
+        for one in alternatives(dialect, first):
+            yield from _conventions(one, replace(form, conventions=(second,)), here, process, dialect)
+
+
+def finite(guessed: Iterable[Guess]) -> Iterator[Guess]:
+    """The guesses that are numbers: an answer of NaN is none of them."""
+    return ((diagnosis, values) for diagnosis, values in guessed if np.isfinite(values).all())
 
 
 ALSO = {
@@ -350,18 +359,24 @@ def alternatives(dialect: Dialect, name: str) -> Iterator[Dialect]:
 
 
 def told(dialect: Dialect, other: Dialect, name: str) -> Diagnosis:
-    """A convention that is not the declared one."""
-    words = f"{name} is {getattr(other, name)!r}, not {getattr(dialect, name)!r}"
-    return Diagnosis("convention", words, dialect=other, also=ALSO.get(name, ()))
+    """A convention, or two, that are not the declared ones."""
+    names = [name, *(n for n in ALSO if n != name and getattr(other, n) != getattr(dialect, n))]
+    words = " and ".join(f"{n} is {getattr(other, n)!r}, not {getattr(dialect, n)!r}" for n in names)
+    also = tuple(dict.fromkeys(family for n in names for family in ALSO.get(n, ())))
+    return Diagnosis("convention", words, dialect=other, also=also)
 
 
-def _conventions(dialect: Dialect, form: Form, here: At, process: Process) -> Iterator[Guess]:
+def _conventions(
+    dialect: Dialect, form: Form, here: At, process: Process, declared: Dialect | None = None
+) -> Iterator[Guess]:
+    """Dialects that differ in one of the form's conventions, and what is asked in the declared one."""
+    declared = declared or dialect
     for name in form.conventions:
         for other in alternatives(dialect, name):
             theirs = process_of(other, form.process)
             # the same call means other times to a target that speaks so
-            t, s = (incoming(other, theirs, outgoing(dialect, process, one)) for one in (here.t, here.s))
-            yield told(dialect, other, name), coefficients(form, at(theirs, t, s), other)
+            t, s = (incoming(other, theirs, outgoing(declared, process, one)) for one in (here.t, here.s))
+            yield told(declared, other, name), coefficients(form, at(theirs, t, s), other)
 
 
 def affine(session: Session, port: str) -> Finding:

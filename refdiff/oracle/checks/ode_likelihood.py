@@ -43,7 +43,8 @@ class Smooth:
         with aside():
             given = isinstance(x, Tensor)
             state = x if given else torch.as_tensor(np.array(x, dtype=float))
-            label = t.detach().double().numpy() if isinstance(t, Tensor) else np.asarray(t, dtype=float)
+            # as numbers, one by one: a tensor inside a transformation has no array
+            label = t.reshape(-1).tolist() if isinstance(t, Tensor) else np.asarray(t, dtype=float)
             dialect = self.session.dialect
             process = process_of(dialect)
             time = float(np.mean(incoming(dialect, process, np.asarray(label, dtype=float))))

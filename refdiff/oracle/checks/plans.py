@@ -25,7 +25,7 @@ D = 3
 MEAN = np.array([0.4, -0.3, 0.2])
 COV = np.array([[0.7, 0.2, -0.1], [0.2, 0.5, 0.1], [-0.1, 0.1, 0.9]])
 # times of unequal distance, as parts of the end
-GRID = np.array([15371, 13313, 12301, 9221, 7177, 5123, 4099]) / 2**14
+GRID = np.array([15371, 14861, 14477, 13829, 13317, 12803, 12421]) / 2**14
 ROWS = 5
 SNR = 0.17
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refdiff.oracle.calls import TargetError, numbers
-from refdiff.oracle.checks.forms import alternatives, told
+from refdiff.oracle.checks.forms import alternatives, finite, told
 from refdiff.oracle.checks.plans import (
     COV,
     MEAN,
@@ -121,7 +122,7 @@ def value(session: Session, port: str) -> Finding:
         want,
         _size(setting, plan, here, want),
         "discretization",
-        partial(_guesses, setting, here, corrected),
+        lambda: finite(_guesses(setting, here, corrected)),
     )
     return decide(session, port, Answer(asked, found.out, found.dtype, found.mutated, found.others))
 
@@ -149,6 +150,12 @@ def _guesses(setting: Setting, here: At, corrected: bool) -> Iterator[Guess]:
     for name in (*names, *(("corrector_norm", "corrector") if corrected else ())):
         for other in alternatives(dialect, name):
             yield told(dialect, other, name), run(plain(setting, other, here, corrected))
+    if corrected:
+        # one that draws its own noises draws them in its own order
+        for other in alternatives(dialect, "corrector"):
+            own = plain(setting, other, here, corrected)
+            own = replace(own, noise=own.corrector_noise, corrector_noise=own.noise)
+            yield told(dialect, other, "corrector"), run(own)
     for family, words, changed in (*_noise_mistakes(plan), *_time_mistakes(setting, plan, here)):
         yield Diagnosis(family, words), run(changed)
     if corrected:
@@ -160,6 +167,10 @@ def _guesses(setting: Setting, here: At, corrected: bool) -> Iterator[Guess]:
             rows[row] = rows[row] * factor
             kind = "sign" if factor == -1 else ("schedule", "variance", "variance")[row]
             yield Diagnosis(kind, f"the coefficient of the {what} {words}"), run(replace(plan, rows=rows))
+    for first, second in itertools.combinations(names, 2):
+        for one in alternatives(dialect, first):
+            for other in alternatives(one, second):
+                yield told(dialect, other, first), run(plain(setting, other, here, corrected))
     for family, words, edited in edits(here, process):
         rows = coefficients(edited, dialect)
         yield Diagnosis(family, words), run(replace(plan, rows=rows))
@@ -256,8 +267,16 @@ def times(session: Session, port: str) -> Finding:
     got, grid = np.array(found.model.times), found.setting.times
     want = grid[:-1]
     if port == "predictor_corrector":
-        pairs = (grid[:-1], grid[:-1]) if session.dialect.corrector == "before" else (grid[:-1], grid[1:])
-        want = np.stack(pairs, 1).flatten()
+        orders = {
+            "before": np.stack([grid[:-1], grid[:-1]], 1).flatten(),
+            "after": np.stack([grid[:-1], grid[1:]], 1).flatten(),
+        }
+        want = orders.pop(session.dialect.corrector)
+        ((other, theirs),) = orders.items()
+        if got.shape == theirs.shape and np.abs(got - theirs).max() <= 1e-6 * found.setting.process.end:
+            dialect = session.dialect.but(corrector=other)
+            words = f"the score is asked as by a corrector {other} the predictor"
+            return fail("convention", words, dialect=dialect, also=("index", "discretization"))
     fields: dict[str, Any] = {
         "asked": "times at which the score is asked",
         "got": got.tolist(),

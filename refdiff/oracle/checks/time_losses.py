@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -190,6 +191,11 @@ def _guesses(session: Session, loss: Loss, setup: Setup) -> Iterator[Guess]:
     want = loss.reduce(error, setup, dialect)
     flipped = loss.reduce(setup.output + loss.aims(setup, dialect), setup, dialect)
     yield Diagnosis("sign", "the aim of the model has the wrong sign"), flipped
+    for first, second in itertools.combinations(loss.conventions, 2):
+        for one in alternatives(dialect, first):
+            for two in alternatives(one, second):
+                wrong = setup.output - loss.aims(setup, two)
+                yield told(dialect, two, first), loss.reduce(wrong, setup, two)
     other = dialect.but(score_weight="one")
     for words, aim in (("data", setup.x0), ("noise", setup.noise), ("noise - data", setup.noise - setup.x0)):
         yield (
