@@ -274,11 +274,11 @@ def multistep_moments(
 ) -> tuple[Tensor, Tensor]:
     r"""Mean and covariance of ``multistep`` with the exact function of Gaussian data, from any start.
 
-    In the eigenbasis of the data each level multiplies the distance from the law at σ_min: that of the mean
-    by the slope, that of the covariance by the slopes of its two axes,
+    In the eigenbasis of the data each level multiplies the distance of the mean by its slope, and the
+    covariance by the slopes of its two axes; the levels after the first put back what they take,
 
-    .. math:: \mu_N-m=\prod_n s_n\,(\mu-m),\qquad
-        V_N-(C+\sigma_{\min}^2I)=\prod_n s_n\,\left(V-(C+\sigma_1^2I)\right)\prod_n s_n,\qquad
+    .. math:: \mu_N-m=\prod_n s_n\,(\mu-m),\quad
+        V_N=\prod_n s_n\,V\prod_n s_n+(C+\sigma_{\min}^2I)\Big(1-\prod_{n>1}s_n^2\Big),\quad
         s_n=\sqrt{\frac{c+\sigma_{\min}^2}{c+\sigma_n^2}}
 
     Args:
@@ -301,8 +301,11 @@ def multistep_moments(
     variance, axes = torch.linalg.eigh(law.cov)
     kept = gaussian_slope(variance, sigmas, sigma_min).prod(0)
     away = kept * (axes.mT @ (start_mean - law.mean))
-    excess = axes.mT @ start_cov @ axes - torch.diag(variance + sigmas[0] ** 2)
-    end = torch.diag(variance + sigma_min**2) + kept[:, None] * excess * kept
+    above = (sigmas[1:, None] - sigma_min) * (sigmas[1:, None] + sigma_min)
+    # 1 minus a product of numbers below 1, through the logarithm: all terms are positive
+    renewed = -torch.expm1(-torch.log1p(above / (variance + sigma_min**2)).sum(0))
+    end = kept[:, None] * (axes.mT @ start_cov @ axes) * kept
+    end = end + torch.diag((variance + sigma_min**2) * renewed)
     return law.mean + axes @ away, axes @ end @ axes.mT
 
 

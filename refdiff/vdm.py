@@ -330,7 +330,9 @@ def reconstruction_term(x: Tensor, values: Tensor, gamma_0: Tensor, noise: Tenso
     # in units of the noise: what differs is (x - v)·e^(-γ/2), and nothing large is subtracted
     gap = (x.double().unsqueeze(-1) - values.double()) * (-shaped / 2).exp()
     own = noise.double().unsqueeze(-1)
-    return torch.logsumexp(-(gap * (gap + 2 * own)) / 2, -1).flatten(1).sum(1).to(x.dtype)
+    others = torch.where(gap == 0, -torch.inf, -(gap * (gap + 2 * own)) / 2)
+    # log(1 + sum of the others), which is small where the value is all but certain
+    return softplus(torch.logsumexp(others, -1)).flatten(1).sum(1).to(x.dtype)
 
 
 def _softplus_rest(gamma: Tensor) -> Tensor:
@@ -380,5 +382,9 @@ def _require_values(x: Tensor, values: Tensor) -> None:
     if values.dim() != 1 or values.dtype != x.dtype or len(values) < 2:
         shape = tuple(values.shape)
         raise ValueError(f"values must be {x.dtype} of shape (V,), V > 1, got {values.dtype}, {shape}")
-    if _check.readable(x, values) and not bool(torch.isin(x, values).all()):
+    if not _check.readable(x, values):
+        return
+    if bool((values.sort().values.diff() == 0).any()):
+        raise ValueError(f"values must differ from each other, got {values.tolist()}")
+    if not bool(torch.isin(x, values).all()):
         raise ValueError(f"x must hold values only, got {x[~torch.isin(x, values)][0].item()}")

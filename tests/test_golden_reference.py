@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from golden_consistency import CONSISTENCY
 from golden_elbo import ELBO
 from golden_flow import FLOW
 from golden_guidance import GUIDANCE
@@ -16,6 +17,7 @@ from golden_ode import ODE
 from golden_scores import SCORES
 from golden_sde import SDE
 from golden_solver_exponential import EXPONENTIAL
+from golden_vdm import VDM
 from torch import Tensor
 
 from refdiff import data, ddim, ddpm, energy, gaussian, golden, langevin, parameterization, vlb
@@ -497,6 +499,8 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **FLOW,
     **{f"solver.{name}": ask for name, ask in EXPONENTIAL.items()},
     **{f"guidance.{name}": ask for name, ask in GUIDANCE.items()},
+    **{f"consistency.{name}": ask for name, ask in CONSISTENCY.items()},
+    **{f"vdm.{name}": ask for name, ask in VDM.items()},
     **{f"vlb.{name}": ask for name, ask in VLB.items()},
 }
 for _name in (

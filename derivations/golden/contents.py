@@ -8,7 +8,19 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any, TypeAlias
 
-from derivations.golden import elbo, energy, flow, guidance, ode, scores, sde, solver_exponential, vlb
+from derivations.golden import (
+    consistency,
+    elbo,
+    energy,
+    flow,
+    guidance,
+    ode,
+    scores,
+    sde,
+    solver_exponential,
+    vdm,
+    vlb,
+)
 from derivations.golden.case import DIGITS, TABLE_DIGITS, Coverage
 from derivations.golden.formulas import Point, Variant, chosen, formula_cases
 from derivations.golden.grid import INNER, ONE_STEP, SIGNALLESS, SKIPS, STRIDED, eta_points, points, without
@@ -109,6 +121,8 @@ SCALARS = (
     *("cov_11", "cov_12", "cov_22", "x_t_1", "x_t_2", "score_slope"),
     *energy.SCALARS,
     *flow.SCALARS,
+    *consistency.SCALARS,
+    *vdm.SCALARS,
     *guidance.SCALARS,
     *scores.SCALARS,
     *ode.SCALARS,
@@ -637,6 +651,17 @@ EXPONENTIAL = (
     ),
 )
 
+CONSISTENCY_AND_VDM = tuple(
+    File(
+        topic,
+        name,
+        title,
+        over(*(g for ids, at in rows for g in each([f"{topic}.{id}" for id in ids], at))),
+    )
+    for topic, contents in (("consistency", consistency.CONTENTS), ("vdm", vdm.CONTENTS))
+    for name, title, rows in contents
+)
+
 FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
     *ENERGY,
@@ -648,4 +673,5 @@ FILES: tuple[File, ...] = (
     *ODE,
     *EXPONENTIAL,
     *FLOW,
+    *CONSISTENCY_AND_VDM,
 )
