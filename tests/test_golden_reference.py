@@ -17,6 +17,7 @@ from golden_ode import ODE
 from golden_scores import SCORES
 from golden_sde import SDE
 from golden_solver_exponential import EXPONENTIAL
+from golden_solver_sigma import SOLVER_SIGMA
 from golden_vdm import VDM
 from torch import Tensor
 
@@ -497,6 +498,7 @@ REFERENCE: dict[str, Callable[[Asked], Tensor]] = {
     **SCORES,
     **SDE,
     **FLOW,
+    **SOLVER_SIGMA,
     **{f"solver.{name}": ask for name, ask in EXPONENTIAL.items()},
     **{f"guidance.{name}": ask for name, ask in GUIDANCE.items()},
     **{f"consistency.{name}": ask for name, ask in CONSISTENCY.items()},

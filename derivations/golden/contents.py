@@ -18,6 +18,7 @@ from derivations.golden import (
     scores,
     sde,
     solver_exponential,
+    solver_sigma,
     vdm,
     vlb,
 )
@@ -128,6 +129,7 @@ SCALARS = (
     *ode.SCALARS,
     *sde.SCALARS,
     *solver_exponential.SCALARS,
+    *solver_sigma.SCALARS,
     *vlb.SCALARS,
     *elbo.SCALARS,
 )
@@ -651,6 +653,16 @@ EXPONENTIAL = (
     ),
 )
 
+SOLVER_SIGMA = tuple(
+    File(
+        "solver",
+        name,
+        title,
+        over(*(g for ids, at in rows for g in each([f"solver.{id}" for id in ids], at))),
+    )
+    for name, title, rows in solver_sigma.CONTENTS
+)
+
 CONSISTENCY_AND_VDM = tuple(
     File(
         topic,
@@ -672,6 +684,7 @@ FILES: tuple[File, ...] = (
     *SDE,
     *ODE,
     *EXPONENTIAL,
+    *SOLVER_SIGMA,
     *FLOW,
     *CONSISTENCY_AND_VDM,
 )
