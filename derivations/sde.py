@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import sympy as sp
 
+import derivations.sde_runge_kutta  # noqa: F401, part of the topic
 from derivations.hyvarinen import FISHER
 from derivations.kit import (
     Decoy,

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import sympy as sp
 
 from derivations.kit import Decoy, Expectation, Identity, Inequality, Step, formula
-from derivations.sde_chain import at_the_beginning, taylor
-from derivations.sde_operators import ONE, UNIT, ZERO
+from derivations.sde_chain import taylor
+from derivations.sde_operators import UNIT, ZERO
 from derivations.sde_samplers import ANCESTRAL, ANY_STEP, EULER, NAMES, REVERSE_DIFFUSION, STD_T_SQUARED
 from derivations.symbols import (
     data_mean,
@@ -264,87 +264,3 @@ def _local_error_ancestral(claim: sp.Expr) -> Iterator[Step]:
     below = {std_s: sp.sqrt((std_t**2 - v) / r**2)}
     error = sp.expand(variance_after(ANCESTRAL).subs(below)) - BELOW
     yield from taylor("any process", error.subs(ANY_STEP), 3, claim * time_step**2, NAMES)
-
-
-PULL = sp.Function("A", real=True)(time_step)
-"""The factor of x in the drift for falling time, as the step goes on."""
-KICK = sp.Function("G", positive=True)(time_step)
-_START = {
-    at_the_beginning(PULL, 0): drift_factor,
-    at_the_beginning(PULL, 1): drift_factor_slope,
-    at_the_beginning(KICK, 0): diffusion,
-    at_the_beginning(KICK, 1): variance_rate_slope / (2 * diffusion),
-}
-PULL_0, KICK_0 = at_the_beginning(PULL, 0), at_the_beginning(KICK, 0)
-GUESS = x_t * (1 + time_step * PULL_0) + sp.sqrt(time_step) * KICK_0 * z
-HEUN = x_t + time_step / 2 * (PULL_0 * x_t + PULL * GUESS) + sp.sqrt(time_step) * (KICK_0 + KICK) / 2 * z
-
-
-def _solution(first: sp.Expr, growth: sp.Expr, order: int) -> Iterator[sp.Expr]:
-    """Taylor coefficients at 0 of the solution of u' = growth(u), which gives each from those before."""
-    u = sp.Function("u", real=True)(time_step)
-    known = {at_the_beginning(u, 0): first}
-    yield first
-    for k in range(1, order):
-        slope = at_the_beginning(growth.subs(sp.Symbol("u"), u), k - 1).xreplace(known).xreplace(_START)
-        known[at_the_beginning(u, k)] = slope
-        yield slope / sp.factorial(k)
-
-
-@formula(
-    "sde.heun_mean",
-    title="stochastic Heun on an affine drift: coefficient of Δt² in the factor of the state",
-    lhs=sp.Symbol("coefficient"),
-    rhs=drift_factor**2 / 2 + drift_factor_slope / 2,
-    citations=("Kloeden1992:§15.1", "S004:§8.4"),
-    reference="refdiff.sde:heun_step",
-    uses=("sde.mean_rate",),
-    decoys=(
-        Decoy("euler", ZERO, "discretization", "the step of Euler and Maruyama"),
-        Decoy("frozen", drift_factor**2 / 2, "discretization", "the drift of the beginning at both ends"),
-        Decoy("start-state", drift_factor_slope / 2, "discretization",
-              "the second drift at the state of the beginning"),
-    ),
-)  # fmt: skip
-def _heun_mean(claim: sp.Expr) -> Iterator[Step]:
-    """In falling time the drift is A·x with any smooth A. Heun's factor and that of the SDE agree through
-    Δt²: the mean is off by third order in a step."""
-    factor = sp.diff(sp.expand(HEUN), x_t)
-    exact = (ONE, drift_factor, claim)
-    yield from _agree("Heun", factor, exact)
-    solution = _solution(ONE, PULL * sp.Symbol("u"), 3)
-    for k, (found, wanted) in enumerate(zip(solution, exact, strict=True)):
-        yield Identity(f"the SDE, order {k}", found, wanted)
-
-
-def _agree(title: str, expr: sp.Expr, coefficients: tuple[sp.Expr, ...]) -> Iterator[Step]:
-    claim = sum((c * time_step**k for k, c in enumerate(coefficients)), ZERO)
-    yield from taylor(title, expr, len(coefficients), claim, _START)
-
-
-@formula(
-    "sde.heun_variance",
-    title="stochastic Heun on an affine drift: coefficient of Δt² in the variance of the noise",
-    lhs=sp.Symbol("coefficient"),
-    rhs=drift_factor * diffusion**2 + variance_rate_slope / 2,
-    citations=("Kloeden1992:§15.1", "S004:§8.4"),
-    reference="refdiff.sde:heun_step",
-    uses=("sde.variance_rate", "sde.heun_mean"),
-    decoys=(
-        Decoy("euler", ZERO, "discretization", "the step of Euler and Maruyama"),
-        Decoy("fresh-noise", variance_rate_slope / 2, "discretization",
-              "another noise in the guess: the drift does not know the noise it is added to",
-              "google-research/torchsde PR#4"),
-        Decoy("one-diffusion", drift_factor * diffusion**2, "discretization",
-              "the diffusion of the beginning alone"),
-    ),
-)  # fmt: skip
-def _heun_variance(claim: sp.Expr) -> Iterator[Step]:
-    """In falling time the noise is G with any smooth G. Its variance agrees with that of the SDE through Δt²,
-    and the mean does, so on Gaussian data Heun has weak order 2 where Euler and Maruyama have 1."""
-    noise = (sp.diff(sp.expand(HEUN), z) / sp.sqrt(time_step)) ** 2 * time_step
-    exact = (ZERO, diffusion**2, claim)
-    yield from _agree("Heun", sp.expand(sp.powdenest(noise)), exact)
-    growth = 2 * PULL * sp.Symbol("u") + KICK**2
-    for k, (found, wanted) in enumerate(zip(_solution(ZERO, growth, 3), exact, strict=True)):
-        yield Identity(f"the SDE, order {k}", found, wanted)

@@ -196,7 +196,7 @@ AT_POINT = {drift_x: F, diffusion: G, score: sp.diff(P, x) / P}
     ),
 )  # fmt: skip
 def _reverse_drift(claim: sp.Expr) -> Iterator[Step]:
-    """In falling time the process with the drift −claim and the same noise carries every density back, and
+    """In falling time the process with minus this drift and the same noise carries every density back, and
     its current is the forward one turned round. That holds for many processes; this one also has the
     transition densities of the forward process read backwards. Let k be the density of a later state given x,
     as a function of x and its time: it solves the backward equation −∂k = f·k' + ½g²·k''. By Bayes' rule the

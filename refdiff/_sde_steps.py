@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -203,6 +204,53 @@ def heun_step(
     guess = x - h * first + (kick[0] if kick else 0)
     second = reverse_drift(process, guess, earlier, score_fn(guess, earlier))
     return x - h / 2 * (first + second) + ((kick[0] + kick[1]) / 2 if kick else 0)
+
+
+def runge_kutta_step(
+    process: Process,
+    score_fn: ScoreFn,
+    x: Tensor,
+    t: Time,
+    s: Time,
+    noise: Tensor,
+    second_noise: Tensor,
+) -> Tensor:
+    r"""A step of stochastic Runge–Kutta of strong order 1.5, with two noises and two scores.
+
+    .. math:: x_s=x_t-h\left(\tfrac13d_t(x_t)+\tfrac23d_r(H)\right)
+        +\sqrt h\left(\tfrac{g_t+g_s}2z+\tfrac{g_t-g_s}{2\sqrt3}\omega\right),\qquad r=t-\tfrac34h
+
+    .. math:: H=x_t-\tfrac34h\,d_t(x_t)+\tfrac34\sqrt h\,g_t\left(z+\tfrac\omega{\sqrt3}\right)
+
+    Args:
+        process: the forward process; d is the drift of its reverse.
+        score_fn: score of x of shape (B, *) and a float64 time of shape () or (B,); never asked at s.
+        x: state at time t, shape (B, *).
+        t, s: times with s < t.
+        noise, second_noise: z and ω, standard normal, shaped like x: √h·z is the increment of the Brownian
+            motion, and with ω its integral over the step.
+
+    Returns:
+        The state at time s, shaped like x.
+
+    Raises:
+        ValueError: a time outside, s not below t, or tensors of different shape, dtype or device.
+
+    Reference: Rößler 2010, SRA1 (formulas ``sde.runge_kutta_stage``, ``sde.runge_kutta_drift``,
+        ``sde.runge_kutta_noise``, ``sde.brownian_integral``).
+    """
+    _check.same(x=x, noise=noise, second_noise=second_noise)
+    process.transition(t, s)
+    later, earlier = process.time(t), process.time(s)
+    h, root, inner = later - earlier, (later - earlier).sqrt(), later - 0.75 * (later - earlier)
+    start, end = root * process.diffusion(later), root * process.diffusion(earlier)
+    first = reverse_drift(process, x, later, score_fn(x, later))
+    kick = on(0.75 * start, x) * noise + on(0.75 * start / math.sqrt(3), x) * second_noise
+    stage = x - on(0.75 * h, x) * first + kick
+    second = reverse_drift(process, stage, inner, score_fn(stage, inner))
+    moved = x - on(h / 3, x) * first - on(2 * h / 3, x) * second
+    spread = on((start + end) / 2, x) * noise + on((start - end) / math.sqrt(12), x) * second_noise
+    return moved + spread
 
 
 def _kick(

@@ -39,6 +39,7 @@ from refdiff._sde_steps import on
 from refdiff._sde_steps import reverse_diffusion as reverse_diffusion
 from refdiff._sde_steps import reverse_diffusion_of as reverse_diffusion_of
 from refdiff._sde_steps import reverse_drift as reverse_drift
+from refdiff._sde_steps import runge_kutta_step as runge_kutta_step
 from refdiff.process import Process, Time
 
 Weighting = Literal["one", "variance", "likelihood"]

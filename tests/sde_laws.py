@@ -43,15 +43,19 @@ def down(process: Process, steps: int, first: float = 1.0, last: float = 0.1) ->
     return torch.linspace(first, last, steps + 1, dtype=torch.float64) * process.end
 
 
-def probed(sampler: Callable[[Tensor, list[Tensor]], Tensor], draws: int) -> tuple[Tensor, Tensor]:
+def probed(
+    sampler: Callable[[Tensor, list[Tensor]], Tensor],
+    draws: int,
+    start: tuple[Tensor, Tensor] = (START, START_COV),
+) -> tuple[Tensor, Tensor]:
     """Mean and covariance of an affine sampler in the plane: one run on a basis, and no sampling."""
     count = 2 * draws + 3
     basis = torch.zeros(count, count - 1, dtype=torch.float64)
     basis[1:] = torch.eye(count - 1, dtype=torch.float64)
     ends = sampler(basis[:, :2], [basis[:, 2 + 2 * k : 4 + 2 * k] for k in range(draws)])
     offset, slopes = ends[0], ends[1:] - ends[0]
-    spread = slopes[:2].mT @ START_COV @ slopes[:2] + slopes[2:].mT @ slopes[2:]
-    return offset + slopes[:2].mT @ START, spread
+    spread = slopes[:2].mT @ start[1] @ slopes[:2] + slopes[2:].mT @ slopes[2:]
+    return offset + slopes[:2].mT @ start[0], spread
 
 
 def law_of(process: Process, times: Tensor, **how: Any) -> tuple[Tensor, Tensor]:

@@ -163,6 +163,83 @@ def test_samplers_have_their_weak_order(name: str, predictor: str) -> None:
     assert abs(order - 3 + ORDERS[predictor]) > 0.5
 
 
+# Two noises: Runge–Kutta, and strong orders.
+
+
+def halves(z: Tensor, omega: Tensor) -> tuple[Tensor, Tensor]:
+    """The noises of a step from those of its two halves."""
+    first, second, w, v = z[0], z[1], omega[0], omega[1]
+    whole = (first + second) / math.sqrt(2)
+    # ΔZ adds up, and the second half begins where the first has ended: in units of h√h of the whole step
+    integral = sum((a + b / math.sqrt(3)) / 2 for a, b in ((first, w), (second, v))) / 2**1.5 + first / 2**1.5
+    return whole, math.sqrt(3) * (2 * integral - whole)
+
+
+def one_step(kind: str, of: Process, x: Tensor, t: Tensor, s: Tensor, z: Tensor, omega: Tensor) -> Tensor:
+    if kind == "runge_kutta":
+        return sde.runge_kutta_step(of, score_of(of), x, t, s, z, omega)
+    if kind == "heun":
+        return sde.heun_step(of, score_of(of), x, t, s, z)
+    return sde.PREDICTORS[kind](of, t, s).apply(x, score_of(of)(x, t), z)
+
+
+def path_gap(kind: str, of: Process, N: int) -> float:
+    """Root mean square distance of the ends of N and 2N steps along one Brownian path, without sampling."""
+    fine = down(of, 2 * N, 0.6, 0.3)
+    count = 8 * N + 1
+    basis = torch.zeros(count, count - 1, dtype=torch.float64)
+    basis[1:] = torch.eye(count - 1, dtype=torch.float64)
+    z, omega = basis.reshape(count, 2, 2 * N, 2).permute(1, 2, 0, 3)
+    coarse_x = fine_x = torch.zeros(count, 2, dtype=torch.float64)
+    for k in range(0, 2 * N, 2):
+        joint = halves(z[k : k + 2], omega[k : k + 2])
+        coarse_x = one_step(kind, of, coarse_x, fine[k], fine[k + 2], *joint)
+        for j in (k, k + 1):
+            fine_x = one_step(kind, of, fine_x, fine[j], fine[j + 1], z[j], omega[j])
+    gap = coarse_x - fine_x
+    return float(((gap[1:] - gap[0]) ** 2).sum().sqrt())
+
+
+# an affine drift has no curvature, which is what keeps Runge–Kutta at 1.5 for other ones
+STRONG = {"euler_maruyama": 1.0, "reverse_diffusion": 1.0, "heun": 1.0, "runge_kutta": 2.0}
+
+
+@pytest.mark.parametrize("kind", STRONG)
+def test_samplers_have_their_strong_order(kind: str) -> None:
+    of = PROCESSES["vp"]
+    order = math.log2(path_gap(kind, of, 16) / path_gap(kind, of, 32))
+    assert abs(order - STRONG[kind]) < 0.1, order
+
+
+def test_noises_of_halves_are_those_of_the_whole() -> None:
+    """In law: two standard normal, independent noises; and the increment is the sum of the increments."""
+    unit = torch.eye(4, dtype=torch.float64).reshape(2, 2, 4)
+    whole = torch.stack(halves(*unit))
+    assert misfit(whole @ whole.mT, torch.eye(2, dtype=torch.float64), 1.0, 8) <= 1
+    late = torch.stack(halves(unit[0].flip(0), unit[1]))
+    assert misfit(late @ whole.mT, torch.eye(2, dtype=torch.float64), 1.0, 8) > 1
+
+
+@pytest.mark.parametrize("name", sorted(PROCESSES))
+def test_runge_kutta_has_weak_order_two(name: str) -> None:
+    of = PROCESSES[name]
+
+    def error(N: int) -> float:
+        times = down(of, N, 0.6, 0.3)
+        start = marginal(of, times[0])
+
+        def run(x: Tensor, noises: list[Tensor]) -> Tensor:
+            for k, (t, s) in enumerate(pairwise(times)):
+                x = sde.runge_kutta_step(of, score_of(of), x, t, s, noises[2 * k], noises[2 * k + 1])
+            return x
+
+        got = probed(run, 2 * N, start)
+        return max(float((a - b).abs().max()) for a, b in zip(got, marginal(of, times[-1]), strict=True))
+
+    order = math.log2(error(24) / error(48))
+    assert abs(order - 2) < 0.1, order
+
+
 def local(of: Process, predictor: str, h: float) -> Tensor:
     """The error of the variance along both axes in one step from the exact law, over h²."""
     t = torch.tensor(0.5 * of.end, dtype=torch.float64)
@@ -376,6 +453,7 @@ VP_6 = VP(0.2, 6.0)
         (lambda: sde.ancestral(VP_6, 0.5, 0.2, "tilde"), "kind must be one of posterior, forward"),  # type: ignore[arg-type]
         (lambda: sde.reverse_diffusion_step(VP_6, X, 0.5, 0.2, X.float()), "score must have the dtype of x"),
         (lambda: sde.heun_step(VP_6, lambda x, t: x, X, 0.5, 0.2, Z[:1]), "noise must have the shape of x"),
+        (lambda: sde.runge_kutta_step(VP_6, score_of(VP_6), X, 0.5, 0.2, Z, Z[:1]), "second_noise must have"),
         (lambda: sde.corrector_step(X, X, Z, 0.0), r"step must be above 0 and finite, got 0\.0"),
         (lambda: sde.corrector_step(X, X, Z, torch.ones(2, dtype=torch.float64)), "step must be an int or"),
         (lambda: sde.corrector_step(X, X, Z, torch.ones(3)), "step must be a float or float64"),
@@ -418,6 +496,7 @@ def test_steps_on_meta() -> None:
         for predictor in sde.PREDICTORS.values():
             assert predictor(of, t, s).apply(x, x, x).device.type == "meta"
         assert sde.heun_step(of, lambda x, t: x, x, t, s, x).dtype == torch.float32
+        assert sde.runge_kutta_step(of, lambda x, t: x, x, t, s, x, x).dtype == torch.float32
     step = sde.corrector_step_size(x, x, 0.1, norm="sample")
     assert sde.corrector_step(x, x, x, step).device.type == "meta"
 
