@@ -108,8 +108,9 @@ PROMISED = {
         local_reverse_diffusion local_ancestral local_ancestral_noise affine_mean
         affine_variance reverse_diffusion_error ancestral_error ancestral_forward_error
         local_error_euler_maruyama local_error_reverse_diffusion local_error_ancestral
-        heun_mean heun_variance kernel_score dsm_loss dsm_minimum kl_rate_gaussian
-        corrector corrector_step_size corrected_mean corrected_variance frozen_corrector
+        heun_mean heun_variance brownian_integral runge_kutta_stage runge_kutta_drift
+        runge_kutta_noise kernel_score dsm_loss dsm_minimum kl_rate_gaussian corrector
+        corrector_step_size corrected_mean corrected_variance frozen_corrector
         corrector_excess corrector_forgets""",
     "ode": """
         drift family of_reverse_sde drift_state_dependent drift_plane not_unique_plane from_eps
