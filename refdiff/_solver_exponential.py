@@ -228,7 +228,7 @@ class Exponential(Solver):
         return eps if self.prediction == "eps" else predict_x_0(x, eps, at)
 
     def onto_data(self, x: Tensor, output: Tensor, t: NoiseLevel, s: NoiseLevel) -> Tensor:
-        """The step to a level without noise: the predicted data, scaled."""
+        """The step to a level without noise, of order 1 in every method: the predicted data, scaled."""
         if self.prediction == "x_0":
             return combine([(s.scale, output)])
         return combine([(s.scale / t.scale, x), (-s.scale * t.sigma, output)])
@@ -249,6 +249,10 @@ class Multistep(Exponential):
 
     nodes: int = 1
     lower_order_final: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.count("nodes", self.nodes)
 
     @property
     def history(self) -> int:  # type: ignore[override]

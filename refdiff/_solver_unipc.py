@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from refdiff import _check
 from refdiff._solver_base import Levels, Model, Past
 from refdiff._solver_exponential import Exponential, advance, remember
 
@@ -35,6 +36,7 @@ class UniPC(Exponential):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check.count("nodes", self.nodes)
         if self.eta:
             raise ValueError(f"eta must be 0 for UniPC, got {self.eta}")
 
