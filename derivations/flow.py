@@ -23,6 +23,7 @@ from derivations.symbols import (
     data_variance,
     density_0,
     density_1,
+    dim,
     eps,
     i,
     path_scale,
@@ -123,6 +124,26 @@ def _marginal_velocity(claim: sp.Expr) -> Iterator[Step]:
     plane = (tau, x, y)
     first, second = (x, U_0(*plane), U_1(*plane)), (y, V_0(*plane), V_1(*plane))
     yield _mixed("the continuity equation in the plane", claim, first, second)
+    yield from _any_dimension(claim)
+
+
+def _any_dimension(claim: sp.Expr) -> Iterator[Step]:
+    """The flux of the mixture has along each coordinate the derivative of the fluxes, weighed; so has the
+    sum."""
+    line = (tau, x)
+    known = {density_0: P_0(*line), density_1: P_1(*line)}
+    fields = {component_velocity_0: U_0(*line), component_velocity_1: U_1(*line)}
+    total = weight * P_0(*line) + (1 - weight) * P_1(*line)
+    slopes = [sp.diff(density * u, x) for density, u in zip(known.values(), fields.values(), strict=True)]
+    mixed = sp.diff(total * claim.subs({**known, **fields}), x)
+    yield Identity("along one coordinate", mixed, weight * slopes[0] + (1 - weight) * slopes[1])
+    along = [sp.Function(f"D_{k}", real=True) for k in (0, 1)]
+    one = weight * along[0](i) + (1 - weight) * along[1](i)
+    sums = [weight * sp.Sum(along[0](i), (i, 1, n)) + (1 - weight) * sp.Sum(along[1](i), (i, 1, n))
+            for n in (sp.Integer(1), dim, dim + 1)]  # fmt: skip
+    so_far = sp.Symbol("divergence", real=True)
+    step = (so_far + one.subs(i, dim + 1), sums[2])
+    yield Induction("summed over any number of them", (one.subs(i, 1), sums[0]), step, {so_far: sums[1]})
 
 
 def _mixed(title: str, claim: sp.Expr, *axes: tuple[sp.Symbol, sp.Expr, sp.Expr]) -> Step:
