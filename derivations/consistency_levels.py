@@ -198,8 +198,8 @@ def _ema_rate(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _ema(claim: sp.Expr) -> Iterator[Step]:
-    """Each update is μ times the average plus 1 − μ times the value; by induction the distance falls as
-    μⁿ."""
+    """Each update is μ times the average plus 1 − μ times the value; by induction each multiplies the
+    distance by μ."""
     known = sp.Symbol("average", real=True)
 
     def update(average: sp.Expr) -> sp.Expr:

@@ -155,7 +155,7 @@ GAP = -(h**2) * f_slope_theta * BEND * x_0_variance / sigma**2
     ),
 )  # fmt: skip
 def _gradient_gap(claim: sp.Expr) -> Iterator[Step]:
-    """Expand the target f⁻ in the step, for any smooth f, and average over the data given x, of any law. Of
+    """Expand the target in the step, for any smooth f, and average over the data given x, of any law. Of
     the one-sample slope only the mean enters the first order, and it is the velocity; the second order sees
     its variance, through the second derivative of f. The gradient itself is of first order, so training
     follows distillation up to a relative error of the order of the step; a function that is affine in x,

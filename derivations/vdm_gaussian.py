@@ -192,8 +192,8 @@ LOCAL = [sp.diff(A_STEP, h, k).subs(h, 0) / sp.factorial(k) for k in range(3)]
     ),
 )  # fmt: skip
 def _gaussian_order(claim: sp.Expr) -> Iterator[Step]:
-    """A step of size δ = (γ_1 − γ_0)/T exceeds the integral by ¼δ²·e(γ)² to leading order, since e + e' is
-    e². The steps together exceed it by ¼δ times the integral of e², which the rest of the claim is: its
+    """A step of size δ = (γ_1 − γ_0)/T exceeds the integral by δ²·e(γ)²/4 to leading order, since e + e' is
+    e². The steps together exceed it by δ/4 times the integral of e², which the rest of the claim is: its
     derivative by γ_1 is e², and it starts at 0. The error is positive and falls as 1/T."""
     whole = 4 * T * claim / (gamma_1 - gamma_0)
     yield Identity("the integral of e²", sp.diff(whole, gamma_1), error_at(gamma_1) ** 2)

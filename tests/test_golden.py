@@ -389,6 +389,8 @@ def test_list_counts_what_is_stored() -> None:
         "sde",
         "ode",
         "flow",
+        "consistency",
+        "vdm",
         "solver",
     }
 
