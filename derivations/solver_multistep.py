@@ -234,6 +234,7 @@ def _plms_defect(claim: sp.Expr) -> Iterator[Step]:
     citations=("Liu2022:10",),
     reference="refdiff.solver:PLMS",
     uses=("solver.rk4_weights",),
+    assumptions=(sp.Lt(h, sig_t),),
     decoys=(
         Decoy("none", sp.Integer(0), "discretization", "taken for exact, as if the middle were that of σ"),
         Decoy("halved", bend * gap**2 * (1 - 2 * node_2) / 2, "discretization", "½ for 1/3"),
