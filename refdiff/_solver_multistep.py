@@ -46,19 +46,22 @@ def adams_bashforth_weights(sigma: Tensor, fall_to: Tensor) -> Tensor:
     _require_levels(sigma, fall_to)
     # how far above the first level each lies, in units of the step: nothing below cancels
     above = (sigma - sigma[0]) / (sigma[0] - fall_to)
-    places = range(len(sigma))
-    weights = [_lagrange_mean(above[j], above[[m for m in places if m != j]]) for j in places]
-    return torch.stack(weights)
+    return _lagrange_means(above)
 
 
-def _lagrange_mean(own: Tensor, others: Tensor) -> Tensor:
-    """The mean over the step of the Lagrange polynomial Π(u + d_m)/(d_m − d_j), u from 0 to 1."""
-    product = torch.ones_like(own).reshape(1)
-    for other in others:
-        pad = torch.zeros_like(product[:1])
-        product = torch.cat([other * product, pad]) + torch.cat([pad, product])
-    powers = torch.arange(1, len(product) + 1, dtype=own.dtype, device=own.device)
-    return (product / powers).sum() / (others - own).prod()
+def _lagrange_means(places: Tensor) -> Tensor:
+    """The means over the step of the Lagrange polynomials Π(u + d_m)/(d_m − d_j), u from 0 to 1, j by j."""
+    count = len(places)
+    own = torch.eye(count, dtype=torch.bool, device=places.device)
+    # a row of coefficients for each polynomial, which takes every factor but its own
+    products = torch.zeros_like(own, dtype=places.dtype)
+    products[:, 0] = 1
+    for number in range(count):
+        raised = torch.nn.functional.pad(products[:, :-1], (1, 0))
+        products = torch.where(own[:, number, None], products, places[number] * products + raised)
+    powers = torch.arange(1, count + 1, dtype=places.dtype, device=places.device)
+    distances = torch.where(own, torch.ones_like(products), places[None, :] - places[:, None])
+    return (products / powers).sum(1) / distances.prod(1)
 
 
 def plms_combination(predictions: Sequence[Tensor]) -> Tensor:
