@@ -8,6 +8,7 @@ is as long as the distance of its neighbours.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 
 import sympy as sp
 
@@ -353,9 +354,14 @@ def taylor(title: str, expr: sp.Expr, order: int, claim: sp.Expr, names: Names) 
     """The Taylor coefficients below an order, with names for the values of undefined functions at 0, which
     are arbitrary numbers."""
     for k in range(order):
-        found = sp.diff(expr, time_step, k).subs(time_step, 0).xreplace(dict(names)) / sp.factorial(k)
+        found = _coefficient(expr, k, tuple(names.items()))
         claimed = sp.diff(claim, time_step, k).subs(time_step, 0) / sp.factorial(k)
         yield Identity(f"{title}, order {k} of the step", found, claimed)
+
+
+@cache
+def _coefficient(expr: sp.Expr, k: int, names: tuple[tuple[sp.Basic, sp.Expr], ...]) -> sp.Expr:
+    return sp.diff(expr, time_step, k).subs(time_step, 0).xreplace(dict(names)) / sp.factorial(k)
 
 
 START = {at_the_beginning(ELAPSED, 1): rate, at_the_beginning(ELAPSED, 2): rate_slope}

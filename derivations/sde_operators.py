@@ -8,6 +8,7 @@ drifts and diffusions are undefined functions of place and time, on a line and i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import sympy as sp
 
@@ -45,11 +46,13 @@ DENSITY_RATE = sp.Symbol("p_t", real=True)
 DRIFT_BACK = sp.Symbol("f_bar", real=True)
 
 
+@cache
 def fokker_planck(density: sp.Expr, drift: sp.Expr, noise: sp.Expr) -> sp.Expr:
     """The rate of a density on a line, with noise g²: −(f·p)' + ½(g²p)''."""
     return -sp.diff(drift * density, x) + sp.diff(noise * density, x, 2) / 2
 
 
+@cache
 def fokker_planck_plane(density: sp.Expr, drifts: tuple[sp.Expr, sp.Expr], noise: sp.Expr) -> sp.Expr:
     """The same in the plane, with the same noise g² in every direction."""
     flow = sum(-sp.diff(f * density, u) for f, u in zip(drifts, (x, y), strict=True))
