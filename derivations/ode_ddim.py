@@ -212,6 +212,16 @@ def _ddim_coefficient_ratio(claim: sp.Expr) -> Iterator[Step]:
 GAP = beta_t / 2 * EXCESS / (sqrt(alpha_t) * (1 + KEPT))
 
 
+COMMON = beta_t / (2 * sqrt(alpha_t) * (1 + KEPT))
+
+
+def _without_cancellation(claim: sp.Expr) -> Iterator[Step]:
+    """The difference over a common factor: two numbers below 1 are taken from 1."""
+    rests = (1 - sqrt(alpha_t)) + (1 - sqrt(alpha_t) * KEPT)
+    yield Identity("over a common factor", claim / COMMON, rests)
+    yield Identity("the difference", COEFFICIENT - beta_t / 2, COMMON * rests)
+
+
 @formula(
     "ode.ddim_coefficient_gap",
     title="DDIM's coefficient minus ½β_t, without cancellation",
@@ -230,7 +240,7 @@ def _ddim_coefficient_gap(claim: sp.Expr) -> Iterator[Step]:
     """Positive at every level, as the ratio exceeds 1. With the level t held and β → 0 it is of second order,
     with the coefficient 1/4 + 1/(8(1−ᾱ_t)), which grows without bound towards the data; where β is all the
     noise there is, at the first step, it is of first order, ½β."""
-    yield Identity("the difference", COEFFICIENT - beta_t / 2, claim)
+    yield from _without_cancellation(claim)
     leading = sp.Rational(1, 4) + 1 / (8 * LOST)
     yield Series("second order, the level held", IN_BETA - h / 2, h, 3, leading * h**2)
     at_first = _first(claim).subs(abar_t, 1 - h)
@@ -318,7 +328,11 @@ def _ddim_step_gap(claim: sp.Expr) -> Iterator[Step]:
     score's coefficients differ by a factor of 2 for every N."""
     ddim = x_t / sqrt(alpha_t) + COEFFICIENT * score
     flow = VP_STEP.subs(abar_s, abar_prev)
-    yield Identity("step by step", ddim - flow, claim)
+    on_state, on_score = sp.diff(claim, x_t), sp.diff(claim, score)
+    yield Identity("linear in state and score", claim, on_state * x_t + on_score * score)
+    yield Identity("the state", sp.diff(ddim - flow, x_t), on_state)
+    yield Identity("what the score multiplies", sp.diff(ddim - flow, score), COEFFICIENT - beta_t / 2)
+    yield from _without_cancellation(on_score)
 
 
 @formula(
