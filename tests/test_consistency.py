@@ -296,6 +296,30 @@ def test_on_gaussian_data_both_losses_have_one_gradient_at_every_step(low: float
     assert gap > 1e-6
 
 
+def alone(loss: Callable[..., Tensor]) -> float:
+    """How far the losses of a batch are from those of its samples one by one, in units of their rounding."""
+    x_0, z = tensors(2, (3, 2))
+    high, low = double([0.5, 2.0, 8.0]), double([0.25, 1.5, 1.0])
+    whole = loss(x_0, high, low, z)
+    rows = [slice(k, k + 1) for k in range(3)]
+    single = torch.cat([loss(x_0[row], high[row], low[row], z[row]) for row in rows])
+    return misfit(whole, single, single, 64) if whole.shape == single.shape else math.inf
+
+
+def test_the_losses_of_a_batch_are_those_of_its_samples() -> None:
+    half = lambda x, sigma: x / 2  # noqa: E731
+    losses: tuple[Callable[..., Tensor], ...] = (
+        lambda x, high, low, z: consistency.training_loss(half, exact, x, high, low, z),
+        lambda x, high, low, z: consistency.distillation_loss(half, exact, denoiser, x, high, low, z),
+        lambda x, high, low, z: consistency.training_loss(half, exact, x, high, low, z, consistency.absolute),
+    )
+    assert all(alone(loss) <= 1 for loss in losses)
+    # weights of shape (B, 1) times losses of shape (B,) are the mean of one times the mean of the other
+    broadcast = lambda x, high, low, z: (losses[0](x, high, low, z) * (high - low)[:, None]).mean(0)  # noqa: E731
+    weighed = lambda x, high, low, z: losses[0](x, high, low, z) * (high - low)  # noqa: E731
+    assert alone(weighed) <= 1 and alone(broadcast) > 1
+
+
 def other_noise(low: float, student: Tensor, teacher: Tensor) -> Tensor:
     x_0, z, other = points(C, 1.0, 1.0)
     return ((student * (x_0 + HIGH * z) - teacher.detach() * (x_0 + low * other)) ** 2).mean()

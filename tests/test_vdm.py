@@ -187,6 +187,22 @@ def test_the_discrete_loss_of_gaussian_data_is_exact(T: int) -> None:
             assert misfit(discrete_loss(broken, T, gamma).detach(), wanted, wanted, 64 * 10) > 1
 
 
+def test_the_losses_of_a_batch_are_those_of_its_samples() -> None:
+    x, z = tensors(2, (3, 2))
+    t = double([0.125, 0.5, 1.0])
+    gamma = learned()
+    whole = vdm.loss_continuous(MODEL, gamma, x, t, z).detach()
+    index = torch.tensor([1, 4, 8])
+    steps = vdm.loss_discrete(MODEL, gamma, x, index, 8, z).detach()
+    for k in range(3):
+        row = slice(k, k + 1)
+        one = vdm.loss_continuous(MODEL, gamma, x[row], float(t[k]), z[row]).detach()
+        assert misfit(whole[row], one, one, 64) <= 1
+        one = vdm.loss_discrete(MODEL, gamma, x[row], int(index[k]), 8, z[row]).detach()
+        assert misfit(steps[row], one, one, 64) <= 1
+    assert misfit(whole.flip(0), whole, whole, 64) > 1
+
+
 @given(st.floats(-6, 5), st.floats(0.05, 4))
 def test_a_term_is_that_of_the_bound_of_ddpm(low: float, rise: float) -> None:
     eps, guess = tensors(2)
