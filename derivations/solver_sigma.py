@@ -277,3 +277,42 @@ def _ancestral_defect(claim: sp.Expr) -> Iterator[Step]:
     yield Identity("variance after a step", variance, data_variance + sig_s**2 + claim)
     yield Inequality("too narrow", -claim, ">", sp.Integer(0))
     yield Identity("a point mass", claim.subs(data_variance, 0), sp.Integer(0))
+
+
+TOTAL_T, TOTAL_S = data_variance + sig_t**2, data_variance + sig_s**2
+MEMORY = (TOTAL_S / TOTAL_T) ** ((1 + eta) / 2)
+
+
+@formula(
+    "solver.sde_memory",
+    title="what an SDE between the flow and the reverse process keeps of a deviation, on Gaussian data",
+    lhs=sp.Symbol("kept", positive=True),
+    rhs=MEMORY,
+    citations=("Karras2022:6", "Lu2022pp:§5"),
+    uses=("solver.pf_ode_sigma",),
+    assumptions=(FALLS,),
+    decoys=(
+        Decoy("without-data", (sig_s / sig_t) ** (1 + eta), "variance", "that of a point mass"),
+        Decoy("whole-noise", TOTAL_S / TOTAL_T, "variance", "that of the reverse process, for any noise"),
+        Decoy("flow", sqrt(TOTAL_S / TOTAL_T), "variance", "that of the flow, for any noise"),
+        Decoy("noise-doubled", (TOTAL_S / TOTAL_T) ** (sp.Rational(1, 2) + eta), "discretization",
+              "the drift of the noise taken twice"),
+    ),
+    mutate=False,  # a power with a symbol for its exponent is outside the grammar
+)  # fmt: skip
+def _sde_memory(claim: sp.Expr) -> Iterator[Step]:
+    """For data of variance c the perfect slope is σx/(c + σ²), and the drift of the equation with the share r
+    of the noise power of the reverse process is 1 + r times that. The claim solves it from 1 on. Noise of
+    variance r·2σ for a unit of σ then keeps the variance c + σ² at every level, whatever r. So the state at
+    level s is the deviation at level t times the claim, plus the Brownian motion weighed by the claim from
+    where it came in: the covariance of both with any increment is an integral, which the measured strong
+    orders stand on."""
+    kept = sp.Function("u", real=True)(sig_s)
+    drift = (1 + eta) * sig_s / TOTAL_S
+    yield Substitution("the linear equation", sp.diff(kept, sig_s) - drift * kept, {kept: claim})
+    yield Identity("from 1 on", claim.subs(sig_s, sig_t), sp.Integer(1))
+    spread = sp.Function("V", real=True)(sig_s)
+    rate = 2 * drift * spread - eta * 2 * sig_s
+    yield Substitution("the variance is kept", sp.diff(spread, sig_s) - rate, {spread: TOTAL_S})
+    yield Identity("no noise, the flow", claim.subs(eta, 0), sqrt(TOTAL_S / TOTAL_T))
+    yield Identity("all of it, the posterior mean", claim.subs(eta, 1), TOTAL_S / TOTAL_T)

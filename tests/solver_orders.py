@@ -132,7 +132,7 @@ def path_error(solver: Solver, steps: int, count: int | None = None) -> float:
     With v = VARIANCE + σ² as clock the SDE is linear, :math:`\mathrm du=\tfrac{1+r}{2v}u\,\mathrm dv
     +\sqrt r\,\mathrm dW`, and its solution an integral of (v_end/v)^((1+r)/2) over W: what the noise of a
     step, an increment of W, and the solution have in common is known exactly. Levels have equal ratios here,
-    for which churn has a limit.
+    for which churn has a limit (formula ``solver.sde_memory``).
     """
     grid, count = Grid(steps, 0.0), steps if count is None else count
     got = affine(solver, grid, count, warm=False)

@@ -133,7 +133,7 @@ PROMISED = {
         karras_levels churn_bound churn_factor churn_step churn_excess ab2 ab3 ab4 plms
         plms_defect prk_defect rk2 rk2_gaussian rk3_weights rk3_stage rk4_weights rk4_stage_3
         rk4_stage_4 pf_ode_sigma euler_sigma edm_heun ancestral_up ancestral_down ancestral_step
-        ancestral_defect""",
+        ancestral_defect sde_memory""",
     "consistency": """
         level steps improved_steps ema_rate ema pseudo_huber level_probability unbiased_score
         training_pair distillation_gradient gradient_gap loss_gap bias_without_stop gaussian_gradient
