@@ -85,6 +85,14 @@ def outgoing(dialect: Dialect, process: Process, t: Array) -> Array:
     return np.asarray(dialect.time_scale * (t if dialect.time_direction == "noise" else process.end - t))
 
 
+def asked(dialect: Dialect, process: Process) -> tuple[Array, Array]:
+    """Times t and, next to data, s at which ports are asked: neighbours where there are tables."""
+    if dialect.time_steps is None:
+        return TIMES * process.end, NEXT * process.end
+    index = np.maximum(np.round(TIMES * dialect.time_steps), 2)
+    return index * process.end / dialect.time_steps, (index - 1) * process.end / dialect.time_steps
+
+
 def incoming(dialect: Dialect, process: Process, u: Array) -> Array:
     """Times of the target as the process names them."""
     t = u / dialect.time_scale

@@ -47,7 +47,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "diffusion": ("g", "g_squared"),
     "prediction": ("score", "eps", "x_0"),
     "reverse_time": ("t", "tau"),
-    "predictor": ("euler_maruyama", "reverse_diffusion", "ancestral"),
+    "predictor": ("euler_maruyama", "reverse_diffusion", "ancestral", None),
     "step_beta": ("kernel", "rate"),
     "grid": ("N", "N-1", "wide"),
     "last_step": ("noise", "mean"),
@@ -141,7 +141,9 @@ class Dialect:
             ``score_fn`` answers: "score", "eps" (-std score) or "x_0".
         reverse_time: ``reverse_drift`` and ``flow_sde_drift`` are per unit of the target's time "t", or of
             "tau", which runs backwards.
-        predictor: of ``sde_step`` and ``sde_sample``.
+        predictor: of ``sde_step`` and of the samplers; None: any, which is judged by its law alone.
+        time_steps: the target has tables: it knows the multiples of end / time_steps, and steps between
+            neighbours; None: it knows every time.
         step_beta: the beta of a step that is "reverse_diffusion" or "ancestral" in a process with drift: of
             the "kernel" between the two times, or the "rate" at t times t - s.
         grid: where a chain of N steps reads the process: at i / N for i in 1..N ("N"), or at i / (N - 1) for
@@ -222,7 +224,8 @@ class Dialect:
     diffusion: str = "g"
     prediction: str = "score"
     reverse_time: str = "t"
-    predictor: str = "euler_maruyama"
+    predictor: str | None = "euler_maruyama"
+    time_steps: int | None = None
     step_beta: str = "kernel"
     grid: str = "N"
     last_step: str = "noise"
@@ -264,8 +267,10 @@ class Dialect:
             raise ValueError(f"Dialect's gamma_ends must be finite and rise, got {self.gamma_ends}")
         if not 0 <= self.first_time < float("inf"):
             raise ValueError(f"Dialect's first_time must be at least 0 and finite, got {self.first_time}")
-        if self.vdm_steps is not None and self.vdm_steps < 1:
-            raise ValueError(f"Dialect's vdm_steps must be at least 1, got {self.vdm_steps}")
+        for name in ("vdm_steps", "time_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"Dialect's {name} must be at least 1, got {value}")
 
     def but(self, **changes: Any) -> Dialect:
         """The same dialect with some conventions changed."""

@@ -310,6 +310,30 @@ class VeAncestral(VeStep):
         return x + (t2 - s2) * score + (s2 * (t2 - s2) / t2).sqrt() * noise
 
 
+@convention("ve-tables", process="ve", predictor="reverse_diffusion", time_steps=999)
+class VeTables(Target):
+    """A thousand levels, read at the index of the time."""
+
+    sigmas = torch.linspace(math.log(0.01), math.log(50), 1000, dtype=torch.float64).exp()
+
+    def index(self, t):
+        return (t * 999).round().long()
+
+    def marginal(self, t):
+        return torch.ones_like(t), self.sigmas[self.index(t)]
+
+    def sde_step(self, x, t, s, score, noise):
+        now, below = self.sigmas[self.index(t)], self.sigmas[(self.index(t) - 1).clamp(min=0)]
+        g2 = rows(now**2 - below**2, x)
+        return x + g2 * score + g2.sqrt() * noise
+
+    def sde_sample(self, score_fn, x, times, noises):
+        for i, t in enumerate(times[:-1]):
+            t = t.expand(len(x))
+            x = self.sde_step(x, t, None, score_fn(x, t), noises[i])
+        return x
+
+
 @convention(
     "corrector-of-the-batch-after", process="vp", corrector_norm="batch", corrector="after", last_step="mean"
 )

@@ -90,6 +90,15 @@ class VpReverseDiffusion(Equations):
 
 
 @reference
+class VpHeun(Equations):
+    process = process.VP()
+    dialect = Dialect(process="vp", predictor=None, loss_reduction="sum")
+
+    def sde_sample(self, score_fn, x, times, noises):
+        return sde.predictor_corrector(self.process, score_fn, x, times, noises, predictor="heun")
+
+
+@reference
 class VpAncestral(Equations):
     process = process.VP()
     dialect = Dialect(process="vp", predictor="ancestral", loss_reduction="sum")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from refdiff.oracle.calls import Declined, TargetError, numbers
 from refdiff.oracle.checks.forms import FORMS, Measured, curve, form, map_of, measured, points
-from refdiff.oracle.checks.registry import Finding, check, fail
+from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.continuum import At, at, outgoing, process_of, rate
 from refdiff.oracle.expected import ROUNDINGS, UNIT
 from refdiff.oracle.session import Session
@@ -112,6 +112,8 @@ def step_variance(here: At, dialect: Dialect) -> Array:
 )  # fmt: skip
 def sde_step(here: At, dialect: Dialect) -> tuple[Any, ...]:
     """A step of the reverse process from t to s."""
+    if dialect.predictor is None:
+        raise NotApplicable("no predictor is declared: samplers are judged by their law")
     if dialect.predictor == "euler_maruyama":
         noise = np.sqrt(here.g2) * here.root_h
         return *said(here, dialect, 1 - here.f * here.h, here.g2 * here.h), noise
@@ -156,6 +158,8 @@ def kernel(session: Session) -> Finding:
 
     The logarithm of the scale grows by the integral of f, and var / scale² by that of g² / scale².
     """
+    if session.dialect.time_steps is not None:
+        raise NotApplicable("the integrals need times between those of the tables")
     coarse, fine = (_growth(session, count) for count in (8, 16))
     process = process_of(session.dialect)
     scale, level = _own_marginal(session, EDGES * process.end)

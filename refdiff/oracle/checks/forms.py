@@ -17,9 +17,8 @@ from refdiff.oracle.calls import TargetError, numbers
 from refdiff.oracle.checks.questions import Answer, Guess, Question, decide
 from refdiff.oracle.checks.registry import Finding, check, fail
 from refdiff.oracle.continuum import (
-    NEXT,
-    TIMES,
     At,
+    asked,
     at,
     incoming,
     outgoing,
@@ -98,11 +97,7 @@ class Measured:
 def points(session: Session, form: Form) -> At:
     """Where a form is asked."""
     process = process_of(session.dialect, form.process)
-    t, s = (
-        form.times(process, session.dialect)
-        if form.times is not None
-        else (TIMES * process.end, NEXT * process.end)
-    )
+    t, s = form.times(process, session.dialect) if form.times is not None else asked(session.dialect, process)
     return at(process, t, s)
 
 
@@ -251,8 +246,8 @@ def value(session: Session, port: str) -> Finding:
     process = process_of(dialect, form.process)
     want = coefficients(form, here, dialect)
     size = sensitivity(process, lambda one: coefficients(form, one, dialect), here)
-    asked = Question({}, want, size, form.families[0], lambda: finite(guesses(session, form, here)))
-    answer = Answer(asked, found.values, found.dtype, found.mutated, found.others)
+    question = Question({}, want, size, form.families[0], lambda: finite(guesses(session, form, here)))
+    answer = Answer(question, found.values, found.dtype, found.mutated, found.others)
     finding = decide(session, port, answer)
     ratio = np.abs(found.values - want) / np.maximum(size, 1e-300)
     row, point = np.unravel_index(int(np.nanargmax(np.nan_to_num(ratio, nan=np.inf))), ratio.shape)
@@ -303,6 +298,7 @@ def guesses(session: Session, form: Form, here: At) -> Iterator[Guess]:
             with np.errstate(all="ignore"):
                 made = np.stack([np.broadcast_to(row, here.t.shape) for row in rows]).astype(float)
             yield Diagnosis(family, words), made
+    yield from _tables(dialect, form, here, process)
     want = coefficients(form, here, dialect)
     for row, family in enumerate(form.families):
         for factor, words in FACTORS:
@@ -315,6 +311,14 @@ def guesses(session: Session, form: Form, here: At) -> Iterator[Guess]:
     for first, second in itertools.combinations([n for n in form.conventions if n != "process"], 2):
         for one in alternatives(dialect, first):
             yield from _conventions(one, replace(form, conventions=(second,)), here, process, dialect)
+
+
+def _tables(dialect: Dialect, form: Form, here: At, process: Process) -> Iterator[Guess]:
+    """Tables that are read at the time, whatever time the step ends at."""
+    for n in (999, 1000, 100) if dialect.time_steps is None else ():
+        other, step = dialect.but(time_steps=n), process.end / n
+        for t in (np.round(here.t / step) * step, np.floor(here.t / step) * step):
+            yield told(dialect, other, "time_steps"), coefficients(form, at(process, t, t - step), other)
 
 
 def finite(guessed: Iterable[Guess]) -> Iterator[Guess]:
@@ -338,6 +342,7 @@ ALSO = {
     "shift": ("schedule",),
     "consistency": ("schedule", "noise-at-t0"),
     "gamma_sign": ("sign",),
+    "time_steps": ("index", "discretization"),
     "score_weight": ("loss-weight",),
     "loss_reduction": ("loss-weight",),
     "last_step": ("noise-at-t0",),
@@ -354,7 +359,7 @@ def alternatives(dialect: Dialect, name: str) -> Iterator[Dialect]:
         "variance": ("beta_tilde", "beta"),
     }.get(name, CHOICES.get(name, ()))
     for value in values:
-        if value != getattr(dialect, name):
+        if value is not None and value != getattr(dialect, name):
             yield dialect.but(**{name: value})
 
 

@@ -171,6 +171,9 @@ def setting_of(session: Session) -> Setting:
     """The run that is asked for."""
     dialect, process = session.dialect, process_of(session.dialect)
     times, every = GRID * process.end, np.arange(ROWS)
+    if dialect.time_steps is not None:
+        first = round(GRID[0] * dialect.time_steps)
+        times = (first - np.arange(len(GRID))) * process.end / dialect.time_steps
     count = len(GRID) - 1
     x = generic(session, 41, (D,), every).numpy() * float(process.std(float(times[0])))
     pool = np.stack([generic(session, 42 + i, (D,), every).numpy() for i in range(2 * count)])

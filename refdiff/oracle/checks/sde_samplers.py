@@ -30,7 +30,7 @@ from refdiff.oracle.checks.plans import (
     simulated,
 )
 from refdiff.oracle.checks.questions import Answer, Guess, Question, decide
-from refdiff.oracle.checks.registry import Finding, check, fail
+from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.continuum import At, outgoing, process_of, sensitivity
 from refdiff.oracle.expected import NUDGE
 from refdiff.oracle.report import Diagnosis
@@ -263,6 +263,8 @@ def _corrector_mistakes(setting: Setting, plan: Plan) -> Iterator[Mistake]:
 
 def times(session: Session, port: str) -> Finding:
     """The score is asked at the times at which steps begin, and the corrector's where it works."""
+    if session.dialect.predictor is None:
+        raise NotApplicable("no predictor is declared: samplers are judged by their law")
     found = ran(session, port)
     got, grid = np.array(found.model.times), found.setting.times
     want = grid[:-1]
@@ -341,6 +343,8 @@ def law(session: Session) -> Finding:
     Nothing but the process is declared here: for affine scores the last state is affine in the first one and
     in every noise, so that one run with unit vectors has the law exactly.
     """
+    if session.dialect.time_steps is not None:
+        raise NotApplicable("a sampler over tables has one number of steps")
     gaps = []
     for count in (COARSE, FINE):
         got, want, bent = _moments(session, count)

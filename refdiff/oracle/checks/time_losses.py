@@ -20,6 +20,7 @@ from refdiff.oracle.checks.losses import REDUCTIONS
 from refdiff.oracle.checks.questions import LAYOUTS, Answer, Guess, Question, decide, generic
 from refdiff.oracle.checks.registry import Finding, NotApplicable, check, fail
 from refdiff.oracle.continuum import TIMES, At, at, incoming, outgoing, process_of, rate
+from refdiff.oracle.continuum import asked as times_of
 from refdiff.oracle.expected import ROUNDINGS, UNIT
 from refdiff.oracle.report import Diagnosis
 from refdiff.oracle.session import Session
@@ -149,7 +150,7 @@ def _call(session: Session, loss: Loss, layout: tuple[int, ...], rows: slice = s
     process = loss.process(dialect)
     every = np.arange(len(TIMES))[rows]
     x0, noise, output = (generic(session, seed, layout, every) for seed in (81, 82, 83))
-    t = TIMES[rows] * process.end
+    t = times_of(dialect, process)[0][rows]
     model = Fixed(output, session)
     given = {
         "model": model, "x0": x0, "t": torch.as_tensor(outgoing(dialect, process, t).copy()), "noise": noise,
