@@ -29,20 +29,28 @@ FEW = 12
 
 def find(id: str) -> Formula:
     """The formula with this id."""
-    registry = derivations.registry()
-    if id not in registry:
-        raise ValueError(f"no formula has the id {id!r}{nearest(id, list(registry))}")
-    return registry[id]
+    known = _of_topics([id])
+    if id not in known:
+        raise ValueError(f"no formula has the id {id!r}{nearest(id, list(derivations.registry()))}")
+    return known[id]
 
 
 def choose(names: Sequence[str]) -> list[Formula]:
     """The formulas with these ids or of these topics, in the order of the registry; all for no names."""
-    registry = derivations.registry()
-    topics = {formula.topic for formula in registry.values()}
+    known = _of_topics(names)
     for name in names:
-        if name not in topics:
+        if name not in derivations.TOPICS:
             find(name)
-    return [formula for id, formula in registry.items() if not names or id in names or formula.topic in names]
+    return [formula for id, formula in known.items() if not names or id in names or formula.topic in names]
+
+
+def _of_topics(names: Sequence[str]) -> Mapping[str, Formula]:
+    """What the names can mean: formulas of their topics, or all where a name has no known topic."""
+    topics = {name.partition(".")[0] for name in names}
+    if not topics or not topics <= set(derivations.TOPICS):
+        return derivations.registry()
+    chosen = [derivations.topic(name) for name in derivations.TOPICS if name in topics]
+    return {id: formula for found in chosen for id, formula in found.items()}
 
 
 def entry(formula: Formula) -> Row:
@@ -75,13 +83,13 @@ def verified(
 
 def _with_ancestors(formulas: Sequence[Formula]) -> list[str]:
     """The ids of the formulas and of everything that their proofs rely on."""
-    registry, found = derivations.registry(), dict[str, None]()
+    found = dict[str, None]()
     waiting = [formula.id for formula in reversed(formulas)]
     while waiting:
         id = waiting.pop()
         if id not in found:
             found[id] = None
-            waiting += registry[id].uses
+            waiting += derivations.node(id).uses
     return list(found)
 
 
@@ -96,7 +104,7 @@ def _proved(ids: Sequence[str], jobs: int) -> Iterator[Row]:
 
 def prove(id: str) -> Row:
     """What verifying one formula found; its status is its own, without that of what it uses."""
-    report = derivations.registry()[id].verify()
+    report = derivations.node(id).verify()
     own = "undecided" if report.own == "proved" and not report.proved else report.own
     return {
         "id": id,
@@ -119,7 +127,7 @@ def prove(id: str) -> Row:
 def _status(id: str, rows: Mapping[str, Row]) -> str:
     """Proved when its own proof holds and everything it uses is proved."""
     own = str(rows[id]["status"])
-    uses = derivations.registry()[id].uses
+    uses = derivations.node(id).uses
     return own if own != "proved" or all(_status(used, rows) == "proved" for used in uses) else "depends"
 
 

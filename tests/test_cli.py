@@ -77,6 +77,7 @@ def false_formula(monkeypatch: pytest.MonkeyPatch) -> Registry:
         yield Identity("ratio", abar_t * abar_prev, claim)
 
     monkeypatch.setattr("derivations.registry", lambda: registry)
+    monkeypatch.setattr("derivations.node", registry.__getitem__)
     return registry
 
 

@@ -87,7 +87,7 @@ def _slopes(formula: str, names: tuple[str, ...]) -> tuple[tuple[Decoy, tuple[Sl
     """The derivatives of each decoy by the states."""
     import derivations
 
-    decoys = derivations.registry()[formula].decoys
+    decoys = derivations.node(formula).decoys
     return tuple((decoy, tuple(_slope(decoy.closed, name) for name in names)) for decoy in decoys)
 
 
