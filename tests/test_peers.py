@@ -426,7 +426,6 @@ def test_a_library_that_is_not_installed_is_named(library: str, monkeypatch: pyt
         ("azula:NoSuchSampler", {}, "azula class must be one of DDPMSampler"),
         ("azula:DDIMSampler", {"schedule": "linear"}, "schedule must be one of vp"),
         ("azula:DDIMSampler", {"etta": 1}, "did you mean eta"),
-        ("azula:zABSampler", {"order": 2}, "order must be 1"),
         ("score_models:VESDE", {}, "score_models name must be one of ScoreModel"),
         ("score_models:VPSDE", {"beta_mim": 0.1}, "did you mean beta_min"),
     ],
