@@ -13,6 +13,7 @@ from derivations import (
     solver_errors,
     solver_exponential,
     solver_log_snr,
+    solver_mirrored,
     solver_multistep,
     solver_runge_kutta,
     solver_sde,
@@ -22,7 +23,15 @@ from derivations import (
 )
 
 PARTS = (
-    *(solver_log_snr, solver_weights, solver_exponential, solver_errors, solver_unipc, solver_sde),
+    *(
+        solver_log_snr,
+        solver_weights,
+        solver_exponential,
+        solver_mirrored,
+        solver_errors,
+        solver_unipc,
+        solver_sde,
+    ),
     *(solver_sigma, solver_edm, solver_multistep, solver_runge_kutta),
 )
 """The modules of this topic; importing them declares their formulas."""

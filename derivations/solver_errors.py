@@ -144,6 +144,21 @@ declare(
     SINGLE,
 )  # fmt: skip
 declare(
+    "dpmpp_3s", "local error of DPM-Solver++(3S) with its second inner level at 2/3",
+    lambda: singlestep_3(DATA, TWO_THIRDS), 3,
+    -(3 * path_2 + path_3 + 8 * state_slope * path_2) / 216
+    + inner_1 * (state_slope * path_2 - state_slope**2 * path_1) / 12,
+    (Decoy("other-prediction", (3 * path_2 - path_3 - 8 * state_slope * path_2) / 216
+           + inner_1 * (state_slope * path_2 - state_slope**2 * path_1) / 12, "sign",
+           "that of the other prediction"),),
+    SINGLE,
+)  # fmt: skip
+declare(
+    "dpm_2m", "local error of the two-step method by the predicted noise",
+    lambda: multistep(NOISE, ONE_BEFORE, half_moments(NOISE, phi_jet)), 2,
+    path_1 / 12 - path_2 / 6 - past_1 * path_2 / 4,
+)  # fmt: skip
+declare(
     "dpmpp_3m", "local error of DPM-Solver++(3M)",
     lambda: multistep(DATA, TWO_BEFORE, exact_moments(3, DATA, phi_jet)), 3,
     -path_3 * (6 * past_1**2 + 6 * past_1 * past_2 + 8 * past_1 + 4 * past_2 + 3) / 72,

@@ -17,6 +17,7 @@ from derivations.ddpm import BETA_TILDE_S
 from derivations.kit import Decoy, Identity, Step, formula
 from derivations.solver_errors import ONE_BEFORE, TWO_BEFORE, declare, multistep
 from derivations.solver_exponential import AT_BEGIN, BEND, DPM_1, DPMPP_1, DPMPP_2M, HEUN_2M
+from derivations.solver_mirrored import DPM_2M
 from derivations.solver_orders import (
     H,
     Jet,
@@ -207,6 +208,36 @@ def _sde_eta(claim: sp.Expr) -> Iterator[Step]:
     """σ² of the family by η², and of this step by its share; for small steps η² is the share."""
     by_eta = (SIGMA.subs(eta, 1) ** 2).subs(abar_t, ABAR_T)
     yield Identity("one variance", claim * by_eta, (1 - abar_s) * (1 - exp(-2 * sde_share * h)))
+
+
+SDE_DPM_2M = SDE_DPM_1.subs(eps, (1 + 1 / (2 * past_1)) * value_t - value_1 / (2 * past_1))
+
+
+@formula(
+    "solver.sde_dpm_2m",
+    title="SDE-DPM-Solver(2M), by the predicted noise",
+    lhs=x_s,
+    rhs=SDE_DPM_2M,
+    citations=("Lu2022pp:§5",),
+    reference=MULTISTEP,
+    uses=("solver.sde_dpm_1", "solver.dpm_2m"),
+    decoys=(
+        Decoy("ode-mean", DPM_2M + FRESH_EPS, "discretization", "the mean of the ODE with the SDE's noise"),
+        Decoy("ratio-inverted", SDE_DPM_2M.subs(past_1, 1 / past_1), "discretization",
+              "the ratio of the steps upside down"),
+        Decoy("values-exchanged", SDE_DPM_2M.subs({value_t: value_1, value_1: value_t}, simultaneous=True),
+              "index", "the older value taken for the newer"),
+        Decoy("second-term-once", SDE_DPM_2M
+              + sde_share * std_s * (exp(h) - 1) * (value_t - value_1) / (2 * past_1), "discretization",
+              "1 + η is missing before the difference"),
+    ),
+)  # fmt: skip
+def _sde_dpm_2m(claim: sp.Expr) -> Iterator[Step]:
+    """The rule of the ODE's method with 1 + η times the gain, and the noise of order 1."""
+    rule = quadrature([0, -past_1], [value_t, value_1], half_moments(h, phi))
+    whole = scale_s / scale_t * x_t - (1 + sde_share) * std_s * rule + FRESH_EPS
+    yield Identity("the exact part, two values and the noise", claim, whole)
+    yield Identity("without noise", claim.subs(sde_share, 0), DPM_2M)
 
 
 SDE_2M = KEPT + scale_s * FADE * ((1 + 1 / (2 * past_1)) * value_t - value_1 / (2 * past_1)) + FRESH

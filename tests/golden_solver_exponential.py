@@ -62,13 +62,15 @@ def ddim(q: Any) -> Tensor:
     return on_x.to(q.dtype) * q.x_t + on_eps.to(q.dtype) * q.eps  # type: ignore[no-any-return]
 
 
-def stage(q: Any) -> Tensor:
+def stage(prediction: Prediction) -> Ask:
     """The second stage is a step of its own; its length is a share of the length of the whole step."""
-    t, s = levels(q)
-    share = wide(q, "inner_2")
-    whole = solver.frame("eps", t, s)
-    at = solver.Frame(whole.keep, whole.gain, whole.noise, whole.h * share, whole.argument * share)
-    return solver.advance(at, state(q), [q.value_t, q.value_1], places(q, "share"), "exact")
+
+    def ask(q: Any) -> Tensor:
+        whole, share = solver.frame(prediction, *levels(q)), wide(q, "inner_2")
+        at = solver.Frame(whole.keep, whole.gain, whole.noise, whole.h * share, whole.argument * share)
+        return solver.advance(at, state(q), [q.value_t, q.value_1], places(q, "share"), "exact")
+
+    return ask
 
 
 def rule(q: Any) -> Tensor:
@@ -93,7 +95,10 @@ EXPONENTIAL: dict[str, Ask] = {
     "dpm_2": step("eps", "bh2", ["inner_1"], TWO),
     "dpmpp_2s": step("x_0", "bh2", ["inner_1"], TWO),
     "dpm_3": step("eps", "exact", ["inner_2"], ["value_t", "value_2"]),
-    "dpm_3_stage": stage,
+    "dpm_3_stage": stage("eps"),
+    "dpmpp_3s": step("x_0", "exact", ["inner_2"], ["value_t", "value_2"]),
+    "dpmpp_3s_stage": stage("x_0"),
+    "dpm_2m": step("eps", "bh2", BEFORE, TWO),
     "dpmpp_2m": step("x_0", "bh2", BEFORE, TWO),
     "dpmpp_2m_heun": step("x_0", "exact", BEFORE, TWO),
     "dpmpp_3m": step("x_0", "exact", LONG_BEFORE, THREE),
@@ -103,6 +108,7 @@ EXPONENTIAL: dict[str, Ask] = {
     "unic_1": step("x_0", "bh2", ["end"], ["value_t", "value_s"]),
     "unic_2": step("x_0", "exact", ["past_1", "end"], ["value_t", "value_1", "value_s"]),
     "sde_dpm_1": step("eps", "exact", [], ["eps"], noisy=True),
+    "sde_dpm_2m": step("eps", "bh2", BEFORE, TWO, noisy=True),
     "sde_dpmpp_1": step("x_0", "exact", [], ["x_0"], noisy=True),
     "sde_dpmpp_2m": step("x_0", "bh2", BEFORE, TWO, noisy=True),
     "sde_dpmpp_2m_heun": step("x_0", "exact", BEFORE, TWO, noisy=True),

@@ -128,7 +128,8 @@ PROMISED = {
         dpm_3_error dpmpp_3m_error halved_3m_error unip_2 unip_2_is_dpmpp_2m unip_3_is_dpmpp_3m
         unic_1 unic_2 unip_2_error unic_1_error unic_2_error unic_3_error sde_dpm_1 sde_dpmpp_1
         sde_dpmpp_1_is_ddim sde_ancestral sde_eta sde_dpmpp_2m sde_dpmpp_2m_heun sde_dpmpp_3m
-        sde_dpmpp_2m_error sde_dpmpp_2m_heun_error sde_3m_sign_error
+        sde_dpmpp_2m_error sde_dpmpp_2m_heun_error sde_3m_sign_error sde_dpm_2m dpm_2m
+        dpm_2m_error dpmpp_3s_stage dpmpp_3s dpmpp_3s_error
         edm_c_in edm_c_skip edm_c_out edm_c_noise edm_loss_weight edm_target edm_denoiser
         karras_levels churn_bound churn_factor churn_step churn_excess ab2 ab3 ab4 plms
         plms_defect prk_defect rk2 rk2_gaussian rk3_weights rk3_stage rk4_weights rk4_stage_3

@@ -53,10 +53,13 @@ RULES = (
     point("behind", "uneven-steps", place_1="-3/8", place_2="-7/4"),
     point("inside", "interior", place_1="5/16", place_2="11/16"),
 )
-SINGLE = ("dpm_1", "dpmpp_1", "dpm_2", "dpmpp_2s", "dpm_3", "dpm_3_stage")
-MULTI = ("dpmpp_2m", "dpmpp_2m_heun", "dpmpp_3m")
+SINGLE = (
+    *("dpm_1", "dpmpp_1", "dpm_2", "dpmpp_2s"),
+    *("dpm_3", "dpm_3_stage", "dpmpp_3s", "dpmpp_3s_stage"),
+)
+MULTI = ("dpm_2m", "dpmpp_2m", "dpmpp_2m_heun", "dpmpp_3m")
 UNIPC = ("unip_2", "unip_2_is_dpmpp_2m", "unip_3_is_dpmpp_3m", "unic_1", "unic_2")
-SDE = ("sde_dpm_1", "sde_dpmpp_1", "sde_dpmpp_2m", "sde_dpmpp_2m_heun", "sde_dpmpp_3m")
+SDE = ("sde_dpm_1", "sde_dpm_2m", "sde_dpmpp_1", "sde_dpmpp_2m", "sde_dpmpp_2m_heun", "sde_dpmpp_3m")
 FUNCTIONS = tuple(f"phi_{k}" for k in (1, 2, 3, 4))
 CONTENTS: Sequence[tuple[str, str, Sequence[str]]] = (
     ("dpm_solver", "steps of DPM-Solver and DPM-Solver++, between levels of any process", (*SINGLE, *MULTI)),
