@@ -57,7 +57,7 @@ Names = Mapping[sp.Basic, sp.Expr]
         Decoy("descending", sigma_max * (sigma_min / sigma_max) ** PLACE, "index",
               "the order of annealed Langevin sampling", "Song2019:§3.1"),
         Decoy("literal-two", sigma_min * (sigma_max / sigma_min) ** (i - 1), "index",
-              "2 − 1 left over where N − 1 belongs", "diffusers commit 135acd83af"),
+              "2 − 1 left over where N − 1 belongs"),
     ),
 )  # fmt: skip
 def _ve_level(claim: sp.Expr) -> Iterator[Step]:

@@ -212,7 +212,9 @@ def _drift_from_scale(claim: sp.Expr) -> Iterator[Step]:
         Decoy("once", 2 * std_t * std_slope - scale_slope / scale_t * std_t**2, "variance",
               "the drift counted once where the variance feels it twice"),
         Decoy("not-doubled", std_t * std_slope - scale_slope / scale_t * std_t**2, "variance",
-              "half of it: b·b' for the slope of b²", "deepinv PR#1343"),
+              "half of it: b·b' for the slope of b²"),
+        Decoy("twice", 2 * NOISE_SQUARED, "variance",
+              "twice as much: the rate β where ½β drives the marginals", "deepinv PR#1343"),
         Decoy("deviation", std_slope - scale_slope / scale_t * std_t, "sqrt", "the slope of the deviation"),
     ),
 )  # fmt: skip
