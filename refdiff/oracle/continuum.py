@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,13 @@ def at(process: Process, t: Array, s: Array | None = None) -> At:
 
 
 def _symbols(process: Process, t: Array) -> tuple[Array, ...]:
-    time = torch.as_tensor(np.asarray(t, dtype=np.float64))
+    return _read(process, tuple(t.tolist()))
+
+
+@lru_cache(maxsize=4096)
+def _read(process: Process, t: tuple[float, ...]) -> tuple[Array, ...]:
+    """The symbols at times; the same ones are asked for again and again."""
+    time = torch.tensor(t, dtype=torch.float64)
     read = (process.scale, process.std, process.variance, process.drift, process.diffusion_squared)
     return tuple(np.asarray(one(time).expand(time.shape).numpy()) for one in read)
 

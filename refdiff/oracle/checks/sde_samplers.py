@@ -332,7 +332,7 @@ for _port in ("sde_sample", "predictor_corrector"):
         check(f"{_port}.{_law.__name__}", _port)(partial(_law, port=_port))
 
 # steps of these two runs; the error of the law must fall with the step
-COARSE, FINE = 16, 64
+COARSE, FINE = 12, 48
 FALLS = 0.6
 
 
