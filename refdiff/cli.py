@@ -176,6 +176,42 @@ def golden_export(
         write(golden.export(topic, "json"), json_file)
 
 
+@app.command("ledger")
+def ledger_rows(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Rows or documents; all when left out.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=0, help="Processes; 0: one for each core.")] = 0,
+    json_file: JsonFile = "",
+) -> None:
+    """Judge every statement of the source documents; one id shows its row in full."""
+    from refdiff import cli_ledger
+
+    chosen = cli_ledger.choose(ids or [])
+    with bar("judging", len(chosen)) as advance:
+        entries = cli_ledger.judged(chosen, jobs, advance)
+    full = bool(ids) and all(":" in name for name in ids or [])
+    text = "\n\n".join(map(cli_ledger.one, entries)) if full else cli_ledger.shown(entries)
+    finish(text, entries, json_file, ok=cli_ledger.summary(entries)["ok"])
+
+
+@app.command()
+def errata(
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="Rows or documents; all when left out.")
+    ] = None,
+    json_file: JsonFile = "",
+) -> None:
+    """Print what is false in the source documents, as a letter in Markdown that an author could be sent."""
+    from refdiff import cli_ledger
+
+    chosen = [row for row in cli_ledger.choose(ids or []) if row.check.finds_errata]
+    with bar("judging", len(chosen)) as advance:
+        entries = cli_ledger.judged(chosen, 0, advance)
+    ok = all(entry["verdict"] == "erratum" for entry in entries)
+    finish(cli_ledger.letter(entries), entries, json_file, ok=ok)
+
+
 @golden_app.command("check")
 def golden_check(json_file: JsonFile = "") -> None:
     """Generate every certified value anew and compare byte for byte."""
