@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_laws import misfit, tensors
 from scipy.integrate import quad
-from sde_laws import COV, LAW, MEAN, PROCESSES, marginal, score_of
+from sde_laws import COV, MEAN, PROCESSES, marginal, score_of
 from torch import Tensor
 
 from refdiff import gaussian, schedule, sde, smld
@@ -127,7 +127,7 @@ def exact_points(of: Process, t: float) -> tuple[Tensor, Tensor]:
 
 @given(NAMES, st.floats(0.05, 1), st.sampled_from(["one", "variance", "likelihood"]))
 def test_the_loss_is_least_at_the_score_by_its_excess(name: str, share: float, weighting: Any) -> None:
-    of, t = PROCESSES[name], 0.0
+    of = PROCESSES[name]
     t = share * of.end
     x_0, noise = exact_points(of, t)
     weight = {"one": 1.0, "variance": of.variance(t), "likelihood": of.diffusion_squared(t)}[weighting]
@@ -267,7 +267,3 @@ def test_drift_and_loss_on_meta() -> None:
         assert sde.reverse_drift(of, x, t, x).dtype == torch.float32
         loss = sde.dsm_loss(of, lambda x, t: x, x, t, x, "likelihood")
         assert loss.shape == (3,) and loss.device.type == "meta"
-
-
-def test_the_law_of_data_is_the_one_used_here() -> None:
-    assert torch.equal(LAW.mean, MEAN)
