@@ -6,6 +6,7 @@ from tests.zoo import (
     own_guidance,
     own_likelihoods,
     own_losses,
+    own_solvers,
     time_known,
     time_own_flows,
 )
@@ -23,6 +24,7 @@ REGISTERED = (
     own_guidance,
     own_likelihoods,
     own_losses,
+    own_solvers,
     time_known,
     time_own_flows,
 )

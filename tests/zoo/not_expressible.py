@@ -5,8 +5,6 @@ noise-at-t0, precision) are either here or among the mutants. Of the other kinds
 the ports can express, and the rest is here too.
 """
 
-_HIGHER = "a solver of higher order or with memory: the ports hold one-step updates"
-_CHURN = "a sampler in sigma with churn or restarts: its list of levels is not a schedule's"
 _INPAINT = "a known region or a reference image inside the loop: sample() takes a model and x_T only"
 _TRAINER = "the training loop around the loss (batches, optimiser, options): loss() is one term per sample"
 _NET = "inside the network or its time embedding: the model is the caller's"
@@ -17,19 +15,11 @@ NOT_EXPRESSIBLE = {
     "SCH-23": "a ratio of an editing recipe outside the sampler",
     "IDX-16": _INPAINT,
     "IDX-19": _INPAINT,
-    "IDX-21": _HIGHER,
     "VAR-12": "the model is wrong, not the sampler: the model is the caller's",
-    "PAR-03": _HIGHER,
-    "PAR-10": _HIGHER,
-    "T0-09": _HIGHER,
+    "PAR-10": "another basis in the corrector is caught as a lower order, and named so",
     "PRC-06": "a Brownian tree over continuous sigma: the ports take standard normals",
     "PRC-13": _TRAINER,
-    "DSC-03": _HIGHER,
-    "DSC-05": _HIGHER,
-    "DSC-07": _CHURN,
-    "DSC-09": _CHURN,
-    "DSC-11": _HIGHER,
-    "DSC-14": _HIGHER,
+    "DSC-11": "guidance inside a solver: solve() takes one model",
     "DSC-20": _INPAINT,
     "LWT-03": _TRAINER,
     "GUI-11": "statistics of a data set: normalize_data is given the scale that the dialect declares",
@@ -39,5 +29,4 @@ NOT_EXPRESSIBLE = {
     "SCL-05": _NET,
     "STA-05": _NET,
     "STA-07": "options of a program around the sampler: no port has them",
-    "STA-09": _HIGHER,
 }
