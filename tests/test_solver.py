@@ -193,6 +193,7 @@ C, M, X = 0.4, 0.9, -1.7
 """Variance and mean of the data, and x/scale where the step begins."""
 ERRORS = {
     "ddim": ("dpm_1", 1), "dpm_2": ("dpm_2", 2), "dpmpp_2s": ("dpmpp_2s", 2), "dpm_3": ("dpm_3", 3),
+    "dpm_2m": ("dpm_2m", 2), "dpmpp_3s": ("dpmpp_3s", 3), "dpm_3m": ("dpmpp_3m", 3),
     "dpmpp_2m": ("dpmpp_2m", 2), "dpmpp_2m_heun": ("dpmpp_2m_heun", 2), "dpmpp_3m": ("dpmpp_3m", 3),
     "dpmpp_3m_code": ("halved_3m", 2), "unip_2": ("unip_2", 2), "unipc_1": ("unic_1", 2),
     "unipc_2": ("unic_2", 3), "unipc_3": ("unic_3", 4), "unipc_1_bh1": ("unic_1", 2),
@@ -263,14 +264,18 @@ def one_error(method: Solver, h: float, order: int) -> float:
 
 
 def local_error_holds(method: Solver, wanted: float, order: int) -> bool:
-    """Richardson's extrapolation of the ratio to h = 0 meets the coefficient, within what it says itself."""
-    steps = (0.08, 0.04, 0.02)
-    ratios = [one_error(method, h, order) for h in steps]
-    linear = [2 * ratios[1] - ratios[0], 2 * ratios[2] - ratios[1]]
-    best = (4 * linear[1] - linear[0]) / 3
-    # the last correction bounds the error of what it corrects; rounding is divided by h^(order+1)
-    rounding = 64 * ULP / steps[-1] ** (order + 1)
-    return abs(best - wanted) <= abs(best - linear[1]) + rounding
+    """Richardson's extrapolation of the ratio to h = 0 meets the coefficient.
+
+    The error of a value that was extrapolated once is what two more extrapolations change.
+    """
+    steps = (0.16, 0.08, 0.04, 0.02)
+    rows = [[one_error(method, h, order) for h in steps]]
+    for k in (1, 2, 3):
+        pairs = itertools.pairwise(rows[-1])
+        rows.append([(2**k * fine - coarse) / (2**k - 1) for coarse, fine in pairs])
+    once, best = rows[1][-1], rows[3][0]
+    # rounding is divided by h^(order+1)
+    return abs(best - wanted) <= abs(best - once) + 64 * ULP / steps[-1] ** (order + 1)
 
 
 @pytest.mark.parametrize("name", ERRORS)
