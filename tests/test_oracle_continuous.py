@@ -13,11 +13,22 @@ import torch
 
 from refdiff import process
 from refdiff.oracle import Dialect, Target, check
-from refdiff.oracle.checks import forms, ode_likelihood, plans, sde_samplers
+from refdiff.oracle.checks import CHECKS, forms, ode_likelihood, plans, sde_samplers
 from refdiff.oracle.continuum import NAMES, at, process_of, sensitivity
 from refdiff.oracle.session import Session
-from refdiff.oracle.target import CHOICES
-from tests.zoo.continuous import TOPICS, Kernel, Likelihood, Steps, rows
+from refdiff.oracle.target import CHOICES, offered
+from tests.zoo.continuous import (
+    TOPICS,
+    Chain,
+    Consistency,
+    Flow,
+    Kernel,
+    Likelihood,
+    Matching,
+    Steps,
+    Variational,
+    rows,
+)
 from tests.zoo.mutants import MUTANTS
 from tests.zoo.time_conventions import TIME_CONVENTIONS
 from tests.zoo.time_hostile import TIME_HOSTILE
@@ -252,3 +263,95 @@ def test_a_process_is_a_name_a_process_or_a_path():
 def test_conventions_of_time_are_among_the_choices():
     for name in ("time_direction", "prediction", "predictor", "grid", "shift", "gamma", "consistency"):
         assert name in CHOICES
+
+
+class Everything(Steps, Chain, Matching, Likelihood, Flow, Consistency, Variational):
+    """All right ports of continuous time: the straight path for flows, rates for the rest."""
+
+    dialect = Dialect()
+
+    def sde_invert(self, x, s, t, score, noise):
+        raise ValueError("a reverse step has no inverse")
+
+
+def changed(port: str, change: Any) -> type[Target]:
+    """The right target, the answer of one port changed."""
+    right = getattr(Everything, port)
+    return broken(port, lambda self, *args: change(right(self, *args)))
+
+
+def broken(port: str, method: Any) -> type[Target]:
+    return type("Broken", (Everything,), {port: method})
+
+
+def spoils(port: str) -> type[Target]:
+    """The right answer, an argument changed."""
+    right = getattr(Everything, port)
+
+    def method(self: Any, *args: Any) -> Any:
+        answer = right(self, *args)
+        next(one for one in args if isinstance(one, torch.Tensor) and one.is_floating_point()).add_(1)
+        return answer
+
+    return broken(port, method)
+
+
+def pairs(change: Any) -> Any:
+    """The change of a tensor, or of the first one of two."""
+    return lambda value: (change(value[0]), *value[1:]) if isinstance(value, tuple) else change(value)
+
+
+OWN = [id for id, one in CHECKS.items() if set(one.needs) <= set(offered(Everything)) - {"loss"}]
+GENERIC = {
+    "coefficients": lambda x: x * (1 + 1e-9),
+    "values": lambda x: x * (1 + 1e-4),
+    "value": lambda x: x * (1 + 1e-2),
+    "shape": lambda x: x.sum(),
+    "affine": torch.tanh,
+    "batch_independence": lambda x: x * (1 + 1e-2 * len(x)),
+    "times": None, "asks": None, "inputs_unchanged": None,
+}  # fmt: skip
+
+
+def at_other_times(port: str) -> type[Target]:
+    right = getattr(Everything, port)
+    return broken(port, lambda self, fn, *args: right(self, lambda x, t: fn(x, 0.9 * t), *args))
+
+
+SPECIAL: dict[str, type[Target]] = {
+    "sde_invert.finite": broken("sde_invert", lambda self, x, *args: x * torch.nan),
+    "diffusion.kernel": changed("diffusion", lambda g: 2 * g),
+    "pf_ode_drift.halfway": changed("pf_ode_drift", lambda x: x / 2),
+    "corrector_step_size.batch": type("Alone", (Everything,), {"dialect": Dialect(corrector_norm="batch")}),
+    "sde_sample.noise_count": changed("sde_sample", lambda x: x + torch.randn(1, 3)),
+    "predictor_corrector.noise_count": changed("predictor_corrector", lambda x: x + torch.randn(1, 3)),
+    "sde_sample.law": changed("sde_sample", lambda x: 1.5 * x),
+    "flow_levels.labels": changed("flow_levels", lambda pair: (pair[0], pair[0][1:])),
+    "flow_sample.straight": changed("flow_sample", lambda x: 1.001 * x),
+    "flow_coupling.optimal": changed("flow_coupling", lambda pair: (pair[0], pair[1].flip(0))),
+    "consistency_function.boundary": changed("consistency_function", lambda x: 1.001 * x),
+}
+
+
+def mutant_of(id: str) -> type[Target]:
+    port, _, law = id.partition(".")
+    if id in SPECIAL:
+        return SPECIAL[id]
+    if law == "inputs_unchanged":
+        return spoils(port)
+    if law in ("times", "asks"):
+        return at_other_times(port)
+    return changed(port, pairs(GENERIC[law]))
+
+
+@pytest.fixture(scope="module")
+def right() -> Any:
+    return check(Everything())
+
+
+@pytest.mark.parametrize("id", OWN)
+def test_a_check_passes_the_right_target_and_fails_a_mutant(id: str, right: Any):
+    assert right[id].status in ("pass", "skip"), str(right[id])
+    result = check(mutant_of(id)(), only=id).results[0]
+    assert result.status in ("fail", "error"), str(result)
+    assert result.diagnosis is not None

@@ -108,7 +108,7 @@ class Matching(Kernel):
 class Likelihood(Kernel):
     """The likelihood by the probability flow, with the exact trace, in steps of Runge and Kutta's."""
 
-    steps = 24
+    steps = 16
 
     def start(self) -> float:
         return self.dialect.first_time
@@ -218,15 +218,15 @@ class Variational(Target):
     """Variational diffusion with a linear gamma, in continuous time."""
 
     dialect = Dialect()
-    low, high = -13.3, 5.0
+    first, last = -13.3, 5.0
 
     def vdm_gamma(self, t: Tensor) -> Tensor:
-        return self.low + (self.high - self.low) * t
+        return self.first + (self.last - self.first) * t
 
     def vdm_loss(self, model: Any, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         gamma = rows(Variational.vdm_gamma(self, t), x0)
         z = torch.sigmoid(-gamma).sqrt() * x0 + torch.sigmoid(gamma).sqrt() * noise
-        return (self.high - self.low) / 2 * (model(z, t) - noise).square().flatten(1).sum(1)
+        return (self.last - self.first) / 2 * (model(z, t) - noise).square().flatten(1).sum(1)
 
 
 TOPICS = (Kernel, Steps, Chain, Matching, Likelihood, Flow, Consistency, Variational)
