@@ -83,7 +83,8 @@ def moments(kind: Moments, count: int, z: Tensor) -> Tensor:
     Returns:
         float64, shape (count,).
 
-    Reference: Zhao et al. 2023 (UniPC), theorem 3.1 (formulas ``solver.order_conditions``).
+    Reference: Zhao et al. 2023 (UniPC), theorem 3.1 (formulas ``solver.phi_1``, ``solver.unip_2``,
+        ``solver.halved_3m_error``).
     """
     first = phi(1, z)
     if kind in ("bh1", "bh2") and count == 2:
@@ -147,7 +148,8 @@ def frame(prediction: Prediction, t: NoiseLevel, s: NoiseLevel, eta: float = 0.0
         Frame of 0-dim float64.
 
     Reference: Lu et al. 2022 (DPM-Solver++), eq. 8 and section 5 (formulas ``solver.solution_eps``,
-        ``solver.solution_x_0``, ``solver.sde_variance_eps``, ``solver.sde_variance_x_0``).
+        ``solver.solution_x_0``, ``solver.sde_mean_x_0``, ``solver.sde_variance_eps``,
+        ``solver.sde_variance_x_0``).
     """
     h = s.log_snr - t.log_snr
     if prediction == "eps":
@@ -181,6 +183,18 @@ def advance(
     r"""The step without its noise, from values of the model at nodes c_j h.
 
     .. math:: \mathrm{keep}\,x_t+\mathrm{gain}\,h\sum_jw_jm_j
+
+    Args:
+        at: the frame of the step.
+        x: the state where it begins, shape (B, *).
+        outputs: values m_j of the model, each shaped like x.
+        nodes: their places c_j, 0-dim float64, the first of them 0.
+        kind: the moments of the weights.
+
+    Returns:
+        Shaped like x.
+
+    Reference: formulas ``solver.weights_two``, ``solver.weights_three``.
     """
     share = weights(nodes, moments(kind, len(nodes), at.argument)) * (at.gain * at.h)
     return combine([(at.keep, x), *zip(share, outputs, strict=True)])
@@ -189,6 +203,9 @@ def advance(
 @dataclass(frozen=True)
 class Exponential(Solver):
     """What exponential integrators share.
+
+    A step to a level without noise, where λ has no value, is of order 1 in each of them: it returns the
+    predicted data. No other step changes its order by itself.
 
     Args:
         name: the key in the registry.
@@ -245,6 +262,9 @@ class Multistep(Exponential):
     Args:
         nodes: number of values of the model, 1 to 3, that a step uses when so many are there.
         lower_order_final: the last steps use one value less each, so that the last one uses one.
+
+    Reference: Lu et al. 2022 (DPM-Solver++), algorithm 2 and section 5 (formulas ``solver.dpmpp_2m``,
+        ``solver.dpmpp_2m_heun``, ``solver.dpmpp_3m``, ``solver.dpm_2m``, ``solver.sde_dpmpp_2m``).
     """
 
     nodes: int = 1
@@ -305,6 +325,9 @@ class Singlestep(Exponential):
         inner: one or two places of inner levels in the step, as shares of its length in λ, rising. Order 3
             needs the second at 2/3.
         every: the last stage uses all values (the Taylor type); otherwise the first and the last.
+
+    Reference: Lu et al. 2022 (DPM-Solver), algorithms 4 and 5 (formulas ``solver.dpm_2``, ``solver.dpm_3``,
+        ``solver.dpm_3_inner``, ``solver.dpmpp_2s``, ``solver.dpmpp_3s``).
     """
 
     inner: tuple[float, ...] = (0.5,)

@@ -28,6 +28,9 @@ class UniPC(Exponential):
         nodes: p, the number of values that the predictor uses, 1 to 3.
         corrector: without it, UniP-p alone, of order p.
         lower_order_final: the last steps use one value less each.
+
+    Reference: Zhao et al. 2023 (UniPC), algorithms 1 and 2 (formulas ``solver.unip_2``, ``solver.unic_1``,
+        ``solver.unic_2``, ``solver.unic_3_error``).
     """
 
     nodes: int = 2
