@@ -19,8 +19,8 @@ Array = NDArray[Any]
 # more than the number below which some solvers end with steps of lower order
 STEPS = 18
 COUNTS = (12, 24, 48, 96, 192, 384)
-# noise of the law takes a row a draw
-NOISY_COUNTS = (12, 24, 48, 96)
+# noise of the law takes a row a draw, and an order that is bounded from below is seen early
+FEW_COUNTS = (12, 24, 48, 96)
 DRAWS = 3
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
 # roundings of a step, and the quotient of the largest state and the smallest deviation
@@ -275,7 +275,7 @@ def _order(session: Session, law: cv.Law, grid: str, wanted: int | None, exact: 
     def floor(steps: int) -> float:
         return float(2 * unit * np.sqrt(steps * CONDITION))
 
-    counts = NOISY_COUNTS if noisy else COUNTS
+    counts = COUNTS if exact and not noisy else FEW_COUNTS
     found = cv.measured(error, counts, floor, wanted, exact)
     if found is None:
         run = _run(session, law, levels(session, grid, STEPS), draws_a_step(session) * STEPS)
