@@ -120,3 +120,33 @@ def test_a_solver_that_never_asks_or_answers_in_another_shape_is_named():
             return torch.zeros(3)
 
     assert "answer has shape (3,)" in str(check(Flat(), only="solve"))
+
+
+class OfData(Target):
+    """DPM-Solver++(2M) with its history given."""
+
+    dialect = Dialect(order=2, parameterization="x_0")
+
+    def between(self, r: float) -> float:
+        return 1 / (2 * r)
+
+    def solver_step(self, x, scales, stds, outputs, noise):
+        sigma = (stds / scales).tolist()
+        h = np.log(sigma[-2] / sigma[-1])
+        r = np.log(sigma[-3] / sigma[-2]) / h
+        x_0 = outputs[-1] + self.between(r) * (outputs[-1] - outputs[-2])
+        return stds[-1] / stds[-2] * x - scales[-1] * np.expm1(-h) * x_0
+
+
+def test_a_step_with_exact_history_has_the_order_that_is_declared():
+    found = check(OfData(), only="solver_step")["solver_step.order"]
+    assert found.status == "pass" and abs(found.got - 2) < 0.1, str(found)
+
+
+@pytest.mark.parametrize("wrong", [lambda r: r / 2, lambda r: 0.5, lambda r: 1 / r, lambda r: 0.0], ids=str)
+def test_a_wrong_ratio_of_steps_lowers_the_order_of_a_step(wrong):
+    target = OfData()
+    target.between = wrong
+    found = check(target, only="solver_step")["solver_step.order"]
+    assert found.status == "fail" and abs(found.got - 1) < 0.2, str(found)
+    assert "is of order 1" in str(found)
