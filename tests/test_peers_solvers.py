@@ -108,6 +108,7 @@ WRONG = [
         "the second difference of data at three points is halved",
     ),
     ("azula:REABSampler", {}, "gaussian", "order 1.0"),
+    (FLOW, {"stochastic_sampling": True}, "noise", "keeps nothing of its state: of consistency models"),
 ]
 
 

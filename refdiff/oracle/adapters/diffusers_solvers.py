@@ -200,7 +200,7 @@ class FlowTarget(Target):
             parameterization="x_0",
             order=2 if self.heun else 1,
             start_order=2 if self.heun else None,
-            solver=None if self.heun else "ddim",
+            solver=None if self.heun or options.get("stochastic_sampling") else "ddim",
             solver_space="flow",
             solver_noise=bool(options.get("stochastic_sampling", False)),
         )

@@ -180,6 +180,9 @@ def noise(session: Session) -> Finding:
     moved = np.abs(run.out[2:] - run.out[1]).max(1) > 0
     for visit in run.visits:
         seen = np.abs(visit.x[2:] - visit.x[1]).max(1) > 0
+        if (seen & ~moved).any() and moved.sum() == 1:
+            message = "each step starts from new noise and keeps nothing of its state: of consistency models"
+            return fail("discretization", message, also=("variance",))
         if (seen & ~moved).any():
             draw = int(np.flatnonzero(seen & ~moved)[0]) + 1
             message = f"draw {draw} moves a state that is seen, but not the end: each stage has its own noise"
