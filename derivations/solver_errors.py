@@ -201,7 +201,7 @@ def _halved_3m_error(claim: sp.Expr) -> Iterator[Step]:
     mutate=False,  # a number: the decoys are the places that are used
 )  # fmt: skip
 def _dpm_3_inner(claim: sp.Expr) -> Iterator[Step]:
-    """The term of h³ that two exact moments leave is m''·(3r₂ − 2)/12, for both predictions and any first
+    """The term of h³ that two exact moments leave is m''·(3r_2 − 2)/12, for both predictions and any first
     inner level: it vanishes at 2/3 alone. A third value, at the first inner level, does not help: that
     level's own error then leaves J·m' with the same factor."""
     factor = 3 * inner_2 - 2

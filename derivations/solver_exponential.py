@@ -50,9 +50,9 @@ GAIN = {NOISE: -std_s, DATA: scale_s}
 BETWEEN = {std_s: scale_s * std_t * exp(-h) / scale_t}
 """std at the end of a step of length h in λ."""
 UP, DOWN = exp(h) - 1, 1 - exp(-h)
-"""h·φ₁(h) and h·φ₁(−h)."""
+"""h·φ_1(h) and h·φ_1(−h)."""
 BEND_UP, BEND_DOWN = UP / h - 1, 1 - DOWN / h
-"""h·φ₂(h) and h·φ₂(−h)."""
+"""h·φ_2(h) and h·φ_2(−h)."""
 
 
 def step_of(sign: int, rule: sp.Expr) -> sp.Expr:
@@ -90,7 +90,7 @@ DPMPP_1 = std_s / std_t * x_t + scale_s * DOWN * x_0
     ),
 )  # fmt: skip
 def _dpm_1(claim: sp.Expr) -> Iterator[Step]:
-    """A constant leaves the integral, which is h·φ₁(h)."""
+    """A constant leaves the integral, which is h·φ_1(h)."""
     rule = quadrature([0], [eps], exact_moments(1, _signed(NOISE), phi))
     yield Identity("the exact part and one value", claim, step_of(NOISE, rule))
 
@@ -143,7 +143,7 @@ def _dpm_1_is_ddim(claim: sp.Expr) -> Iterator[Step]:
     ),
 )  # fmt: skip
 def _dpmpp_1(claim: sp.Expr) -> Iterator[Step]:
-    """A constant leaves the integral, which is h·φ₁(−h). With x_0 = (x − std·ε)/scale it is the step of the
+    """A constant leaves the integral, which is h·φ_1(−h). With x_0 = (x − std·ε)/scale it is the step of the
     other prediction: at order 1 they are one method."""
     rule = quadrature([0], [x_0], exact_moments(1, _signed(DATA), phi))
     yield Identity("the exact part and one value", claim, step_of(DATA, rule))
@@ -262,7 +262,7 @@ def _dpmpp_2m(claim: sp.Expr) -> Iterator[Step]:
         Decoy("sign", std_s / std_t * x_t + scale_s * (DOWN * value_t
               - BEND_DOWN * (value_t - value_1) / past_1), "sign", "the second term negated"),
         Decoy("phi-not-shifted", std_s / std_t * x_t + scale_s * (DOWN * value_t
-              - DOWN / h * (value_t - value_1) / past_1), "discretization", "the 1 of φ₂ is missing"),
+              - DOWN / h * (value_t - value_1) / past_1), "discretization", "the 1 of φ_2 is missing"),
         Decoy("ratio-inverted", std_s / std_t * x_t + scale_s * (DOWN * value_t
               + BEND_DOWN * (value_t - value_1) * past_1), "discretization",
               "the ratio of the steps upside down"),
@@ -297,14 +297,14 @@ DPM_3 = scale_s / scale_t * x_t - std_s * UP * value_t - std_s / inner_2 * BEND_
               "the ratio of the places upside down"),
         Decoy("whole-step", sp.Add(scale_s / scale_t * x_t, -std_s * (exp(inner_2 * h) - 1) * value_t,
               -std_s * inner_2 / inner_1 * BEND_UP * (value_1 - value_t)), "index",
-              "φ₂ of the whole step"),
+              "φ_2 of the whole step"),
         Decoy("phi-not-divided", sp.Add(scale_s / scale_t * x_t, -std_s * (exp(inner_2 * h) - 1) * value_t,
               -std_s * inner_2 / inner_1 * ((exp(inner_2 * h) - 1) / h - 1) * (value_1 - value_t)),
-              "discretization", "h where r₂h belongs in φ₂"),
+              "discretization", "h where r_2h belongs in φ_2"),
     ),
 )  # fmt: skip
 def _dpm_3_stage(claim: sp.Expr) -> Iterator[Step]:
-    """A step of its own, r₂·h long, with a value at r₁/r₂ of it; both moments are exact."""
+    """A step of its own, r_2·h long, with a value at r_1/r_2 of it; both moments are exact."""
     z_stage = inner_2 * _signed(NOISE)
     places, moments = [0, inner_1 / inner_2], exact_moments(2, z_stage, phi)
     rule = quadrature(places, [value_t, value_1], moments, inner_2 * h)
@@ -325,7 +325,7 @@ def _dpm_3_stage(claim: sp.Expr) -> Iterator[Step]:
               - std_s / (2 * inner_2) * UP * (value_2 - value_t), "discretization",
               "the rule of order 2"),
         Decoy("share-for-inverse", scale_s / scale_t * x_t - std_s * UP * value_t
-              - std_s * inner_2 * BEND_UP * (value_2 - value_t), "discretization", "r₂ for 1/r₂"),
+              - std_s * inner_2 * BEND_UP * (value_2 - value_t), "discretization", "r_2 for 1/r_2"),
     ),
 )  # fmt: skip
 def _dpm_3(claim: sp.Expr) -> Iterator[Step]:

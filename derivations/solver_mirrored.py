@@ -47,15 +47,15 @@ def data_stage(fraction: sp.Expr) -> sp.Expr:
     reference="refdiff.solver:Singlestep",
     uses=("solver.dpmpp_1", "solver.weights_two", "solver.phi_2"),
     decoys=(
-        Decoy("whole-step", data_stage(BEND_DOWN), "index", "φ₂ of the whole step"),
-        Decoy("phi-not-divided", data_stage(1 - SHORT / h), "discretization", "h where r₂h belongs in φ₂"),
+        Decoy("whole-step", data_stage(BEND_DOWN), "index", "φ_2 of the whole step"),
+        Decoy("phi-not-divided", data_stage(1 - SHORT / h), "discretization", "h where r_2h belongs in φ_2"),
         Decoy("sign", data_stage(SHORT / (inner_2 * h) - 1), "sign", "the sign of the other prediction"),
         Decoy("other-prediction", KEPT + scale_s * ((exp(inner_2 * h) - 1) * value_t + inner_2 / inner_1
               * ((exp(inner_2 * h) - 1) / (inner_2 * h) - 1) * (value_1 - value_t)), "sign", "h for −h"),
     ),
 )  # fmt: skip
 def _dpmpp_3s_stage(claim: sp.Expr) -> Iterator[Step]:
-    """A step of its own, r₂·h long, with a value at r₁/r₂ of it; both moments are exact."""
+    """A step of its own, r_2·h long, with a value at r_1/r_2 of it; both moments are exact."""
     places, moments = [0, inner_1 / inner_2], exact_moments(2, -inner_2 * h, phi)
     rule = quadrature(places, [value_t, value_1], moments, inner_2 * h)
     yield Identity("the exact part and two values", claim, step_of(DATA, rule))

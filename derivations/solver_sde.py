@@ -59,7 +59,7 @@ K = (1 + sde_share) * h
 """The decay of a step with noise, in place of h."""
 FADE = 1 - exp(-K)
 BEND_FADE = 1 - FADE / K
-"""K·φ₁(−K) and K·φ₂(−K)."""
+"""K·φ_1(−K) and K·φ_2(−K)."""
 FRESH_EPS = std_s * sqrt(sde_share * (exp(2 * h) - 1)) * z
 FRESH = std_s * sqrt(1 - exp(-2 * sde_share * h)) * z
 KEPT = std_s / std_t * exp(-sde_share * h) * x_t
@@ -281,7 +281,7 @@ def _sde_dpmpp_2m(claim: sp.Expr) -> Iterator[Step]:
     decoys=(
         Decoy("midpoint", SDE_2M, "discretization", "the other type"),
         Decoy("step-in-phi", KEPT + scale_s * (FADE * value_t + (1 - FADE / h) * (value_t - value_1) / past_1)
-              + FRESH, "discretization", "h where (1+η)h belongs in φ₂"),
+              + FRESH, "discretization", "h where (1+η)h belongs in φ_2"),
         Decoy("sign", KEPT + scale_s * (FADE * value_t - BEND_FADE * (value_t - value_1) / past_1) + FRESH,
               "sign", "the second term negated"),
     ),
@@ -299,7 +299,7 @@ def sde_3m(on_bend: sp.Expr) -> sp.Expr:
 
 
 PHI_3 = Rational(1, 2) - BEND_FADE / K
-"""K·φ₃(−K)."""
+"""K·φ_3(−K)."""
 
 
 @formula(

@@ -2,8 +2,8 @@
 
 UniPC scales differences of the model by a function B(h) and solves for their weights. With three nodes and
 more the weights meet the order conditions exactly, and B drops out. With two nodes a weight of one half is
-kept, and the method is one of a family: B(z) = z·(1 + β·z + …), where β = 0 is B₁ = z and β = ½ is
-B₂ = exp(z) − 1.
+kept, and the method is one of a family: B(z) = z·(1 + β·z + …), where β = 0 is B_1 = z and β = ½ is
+B_2 = exp(z) − 1.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ UNIP_2 = LINEAR + scale_s * (DOWN * value_t + B_1 / 2 * SLOPE)
 
 @formula(
     "solver.unip_2",
-    title="UniP-2 with B₁, by the predicted data",
+    title="UniP-2 with B_1, by the predicted data",
     lhs=x_s,
     rhs=UNIP_2,
     citations=("Zhao2023:8", "Zhao2023:thm3.1"),
@@ -82,7 +82,7 @@ UNIP_2 = LINEAR + scale_s * (DOWN * value_t + B_1 / 2 * SLOPE)
               "discretization", "the ratio of the steps upside down"),
         Decoy("sign-of-h", LINEAR + scale_s * (DOWN * value_t - B_1 / 2 * SLOPE), "sign",
               "B taken at h where the predicted data need −h"),
-        Decoy("other-b", DPMPP_2M, "parameterization", "B₂ for B₁"),
+        Decoy("other-b", DPMPP_2M, "parameterization", "B_2 for B_1"),
         Decoy("other-prediction", LINEAR + scale_s * (UP * value_t + B_1 / 2 * SLOPE), "sign",
               "exp(h) − 1 where 1 − exp(−h) belongs"),
     ),
@@ -95,14 +95,14 @@ def _unip_2(claim: sp.Expr) -> Iterator[Step]:
 
 @formula(
     "solver.unip_2_is_dpmpp_2m",
-    title="UniP-2 with B₂ is DPM-Solver++(2M)",
+    title="UniP-2 with B_2 is DPM-Solver++(2M)",
     lhs=x_s,
     rhs=LINEAR + scale_s * (DOWN * value_t + B_2 / 2 * SLOPE),
     citations=("Zhao2023:§3.4",),
     reference=UNIPC,
     uses=("solver.unip_2", "solver.dpmpp_2m"),
     decoys=(
-        Decoy("other-b", UNIP_2, "parameterization", "B₁ for B₂"),
+        Decoy("other-b", UNIP_2, "parameterization", "B_1 for B_2"),
         Decoy("exact-moment", LINEAR + scale_s * (DOWN * value_t + BEND_DOWN * SLOPE), "discretization",
               "the other type of DPM-Solver++(2M)"),
     ),
@@ -143,10 +143,10 @@ UNIP_3 = LINEAR + scale_s * (
               w * d for w, d in zip((
                   (BEND_DOWN * PLACES[1] - (1 - 2 * BEND_DOWN / h) / 2) / (PLACES[1] - PLACES[0]),
                   ((1 - 2 * BEND_DOWN / h) / 2 - BEND_DOWN * PLACES[0]) / (PLACES[1] - PLACES[0]),
-              ), DIFFERENCES, strict=True))), "discretization", "φ₃ without its factorial"),
+              ), DIFFERENCES, strict=True))), "discretization", "φ_3 without its factorial"),
         Decoy("mixed-b", LINEAR + scale_s * (DOWN * value_t + B_2 * sum(
               w * d for w, d in zip(scaled_weights(B_1), DIFFERENCES, strict=True))), "parameterization",
-              "solved with B₁ and scaled with B₂", "wl-zhao/UniPC #10"),
+              "solved with B_1 and scaled with B_2", "wl-zhao/UniPC #10"),
         Decoy("weights-exchanged", LINEAR + scale_s * (DOWN * value_t + B_2 * sum(
               w * d for w, d in zip(scaled_weights(B_2)[::-1], DIFFERENCES, strict=True))), "index",
               "the weights of the two differences exchanged"),
@@ -159,7 +159,7 @@ def _unip_3_is_dpmpp_3m(claim: sp.Expr) -> Iterator[Step]:
     yield Identity("the exact part and three values", claim, step_of(DATA, found))
     yield Identity("DPM-Solver++(3M)", claim, DPMPP_3M)
     scaled = sum(w * d for w, d in zip(scaled_weights(B_1), DIFFERENCES, strict=True))
-    yield Identity("with B₁", claim, LINEAR + scale_s * (DOWN * value_t + B_1 * scaled))
+    yield Identity("with B_1", claim, LINEAR + scale_s * (DOWN * value_t + B_1 * scaled))
 
 
 UNIC_1 = LINEAR + scale_s * DOWN * (value_t + value_s) / 2
@@ -167,7 +167,7 @@ UNIC_1 = LINEAR + scale_s * DOWN * (value_t + value_s) / 2
 
 @formula(
     "solver.unic_1",
-    title="UniC-1 with B₂: the corrector after a step of order 1",
+    title="UniC-1 with B_2: the corrector after a step of order 1",
     lhs=x_s,
     rhs=UNIC_1,
     citations=("Zhao2023:9", "Zhao2023:alg1"),
@@ -213,7 +213,7 @@ UNIC_2 = LINEAR + scale_s * (
               DOWN * value_t
               + (past_1 * BEND_DOWN + Rational(1, 2) - BEND_DOWN / h) / (1 + past_1) * (value_s - value_t)
               + (BEND_DOWN - Rational(1, 2) + BEND_DOWN / h) / (1 + past_1) * SLOPE), "discretization",
-              "φ₃ without its factorial"),
+              "φ_3 without its factorial"),
         Decoy("other-prediction", LINEAR + scale_s * (
               UP * value_t + (past_1 * BEND_UP - 1 + 2 * BEND_UP / h) / (1 + past_1) * (value_s - value_t)
               + (BEND_UP + 1 - 2 * BEND_UP / h) / (1 + past_1) * SLOPE), "sign", "h for −h"),

@@ -31,7 +31,7 @@ Z = exponent
 
 
 def _phi_steps(k: int, claim: sp.Expr) -> Iterator[Step]:
-    """Up to the power zᵏ it is the integral of exp(z − u)·u^(k−1)/(k−1)! over u from 0 to z: it solves
+    """Up to the power z^k it is the integral of exp(z − u)·u^(k−1)/(k−1)! over u from 0 to z: it solves
     F' = F + z^(k−1)/(k−1)! and vanishes at 0. The Taylor polynomial follows, and with it the value at 0."""
     whole = sp.expand(claim * Z**k)
     equation = sp.diff(F(Z), Z) - F(Z) - Z ** (k - 1) / sp.factorial(k - 1)
