@@ -345,7 +345,7 @@ end_1 = _symbol("end_1", "real", "end of a bridge", "x_1")
 flow_11 = _symbol("flow_11", "real", "slope of a velocity's first coordinate along the first", "J_{11}")
 flow_12 = _symbol("flow_12", "real", "slope of a velocity's first coordinate along the second", "J_{12}")
 flow_21 = _symbol("flow_21", "real", "slope of a velocity's second coordinate along the first", "J_{21}")
-flow_22 = _symbol("flow_22", "real", "slope of a velocity's second coordinate along the second", "J_{22}")
+flow_22 = _symbol("flow_22", "real", "slope of a velocity's second part along the second", "J_{22}")
 probes = _symbol("probes", "natural", "random directions over which a trace estimate is averaged", "n")
 log_likelihood = _symbol("log_likelihood", "real", "log of the density of a sample, in nats", r"\log p")
 bins = _symbol("bins", "natural", "bins that tile the range of the data", "n")
@@ -356,9 +356,7 @@ alpha_before = _symbol(
 )
 
 # consistency models
-sigma_min = _symbol(
-    "sigma_min", "positive", "noise level at which a consistency function is the identity", r"\sigma_{\min}"
-)
+sigma_min = _symbol("sigma_min", "positive", "smallest noise level", r"\sigma_{\min}")
 f_slope_theta = _symbol(
     "f_slope_theta", "real", "derivative of a consistency function by a parameter", r"\partial_\theta f"
 )
@@ -433,7 +431,7 @@ diffusion = _symbol("diffusion", "positive", "factor of the Brownian motion", "g
 diffusion_slope = _symbol("diffusion_slope", "real", "derivative along x of the diffusion", r"\partial_xg")
 diffusion_s = _symbol("diffusion_s", "positive", "factor of the Brownian motion at the end of a step", "g_s")
 variance_rate_slope = _symbol("variance_rate_slope", "real", "derivative in time of g^2", "(g^2)'")
-noise_share = _symbol("noise_share", "nonnegative", "share of the noise that a reverse process keeps", r"\eta")
+noise_share = _symbol("noise_share", "nonnegative", "share of the noise kept by a reverse process", r"\eta")
 mean_t = _symbol("mean_t", "real", "mean at time t", "m")
 variance_t = _symbol("variance_t", "positive", "variance at time t", "v")
 scale_slope = _symbol("scale_slope", "real", "derivative in time of the factor of the data", "a_t'")
