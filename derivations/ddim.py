@@ -211,6 +211,10 @@ def family_steps(claim: sp.Expr, std: sp.Expr) -> Iterator[Step]:
             "x_0 predicted with the α_t of one step", "S001:/9",
         ),
         Decoy(
+            "su-letters", (x_t - (sp.sqrt(1 - abar_t) - RATIO * DIRECTION) * eps) / RATIO + sigma_t * z,
+            "sqrt", "Su's α_t, which is the root of Ho's, read as Ho's", "S003:/12",
+        ),
+        Decoy(
             "fresh-direction", sp.sqrt(abar_s) * X_0_FROM_EPS + sp.sqrt(1 - abar_s) * z, "variance",
             "all the noise is drawn anew: the right marginal, another chain", "S001:/8",
         ),
@@ -415,6 +419,10 @@ SIGMA_VE_S = sp.sqrt((1 - abar_s) / abar_s)
         Decoy(
             "collapse", sp.sqrt(abar_s) * X_0_FROM_EPS, "variance",
             "no direction: the samples fall on the mean", BUG_B,
+        ),
+        Decoy(
+            "ddpm-without-noise", SKIP_FROM_EPS, "variance",
+            "the step of DDPM with its noise left out and nothing else changed", "S003:§1.2/2",
         ),
     ),
 )  # fmt: skip

@@ -120,7 +120,11 @@ def _one_step(claim: sp.Expr) -> Iterator[Step]:
     decoys=(
         Decoy(
             "bars-missing", sp.sqrt(alpha_t) * x_0 + sp.sqrt(1 - alpha_t) * eps, "index",
-            "α_t where ᾱ_t belongs, beside a one-step kernel written with the same α_t", "S001:/1",
+            "α_t where ᾱ_t belongs, beside a one-step kernel written with the same α_t", "S001:/1, S003:§1/2",
+        ),
+        Decoy(
+            "data-missing", sp.sqrt(abar_t) + sp.sqrt(1 - abar_t) * eps, "data-scaling",
+            "the factor of the data without the data", "S003:/5",
         ),
         Decoy(
             "signal-without-root", abar_t * x_0 + sp.sqrt(1 - abar_t) * eps, "sqrt",
@@ -226,6 +230,10 @@ POSTERIOR_MEAN = (
         Decoy("beta", beta_t, "variance", "the forward variance, not the posterior's", "S000:§4/2"),
         Decoy(
             "precision", (1 - abar_t) / (beta_t * (1 - abar_prev)), "variance", "the precision in its place"
+        ),
+        Decoy(
+            "precision-and-square", alpha_t**2 / beta_t + 1 / (1 - abar_prev), "variance",
+            "the precision in its place, and α_t² where α_t belongs", "S002:/14",
         ),
         Decoy(
             "levels-swapped", beta_t * (1 - abar_t) / (1 - abar_prev), "index",
@@ -1012,7 +1020,11 @@ def _four_variable_variance(claim: sp.Expr) -> Iterator[Step]:
     uses=("ddpm.four_variable_loss", "ddpm.mean_from_score"),
     decoys=(
         Decoy(
-            "same-network", eps_hat, "parameterization", "one step's noise is not the noise of all t steps"
+            "same-network",
+            eps_hat,
+            "parameterization",
+            "one step's noise is not the noise of all t steps",
+            "S002:§5/11",
         ),
     ),
 )

@@ -511,7 +511,7 @@ def push_forward_variance(claim: sp.Expr) -> Iterator[Step]:
     citations=("Petersen2012:8.1.8",),
     reference="refdiff.gaussian:product",
     decoys=(
-        Decoy("sum", variance_0 + variance_1, "variance", "that of the sum of two variables"),
+        Decoy("sum", variance_0 + variance_1, "variance", "that of the sum of two variables", "S002:§5/6"),
         Decoy("precision", 1 / variance_0 + 1 / variance_1, "variance", "the precision", "S002:/14"),
         Decoy(
             "harmonic",

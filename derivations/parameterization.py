@@ -344,7 +344,7 @@ def ddim_beta(claim: sp.Expr) -> Iterator[Step]:
     rhs=sqrt(abar_t),
     citations=("S003:/9", "Su2022:9119", "conventions:Su Jianlin (科学空间)"),
     reference="refdiff.parameterization:Su",
-    decoys=(Decoy("same-letter", abar_t, "sqrt", "Su's ᾱ_t read as Ho's", "S003:/8"),),
+    decoys=(Decoy("same-letter", abar_t, "sqrt", "Su's ᾱ_t read as Ho's", "S003:/8, S003:/10"),),
 )
 def su_alpha_bar(claim: sp.Expr) -> Iterator[Step]:
     """x_t = ᾱx_0 + β̄ε with ᾱ² + β̄² = 1 and a positive ᾱ is the same kernel."""
@@ -382,6 +382,13 @@ def su_alpha(claim: sp.Expr) -> Iterator[Step]:
             (1 - abar_su_prev) / (1 - abar_su_t) * (1 - abar_su_t / abar_su_prev),
             "sqrt",
             "Ho's letters put into Su's formula",
+        ),
+        Decoy(
+            "step-variance",
+            sqrt(1 - abar_su_prev**2) / sqrt(1 - abar_su_t**2) * (1 - (abar_su_t / abar_su_prev) ** 2),
+            "sqrt",
+            "β_t read as Ho's: the step's variance where its deviation belongs",
+            "S003:§1/4",
         ),
     ),
     assumptions=(sp.Lt(abar_su_t, abar_su_prev),),
