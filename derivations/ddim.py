@@ -208,7 +208,7 @@ def family_steps(claim: sp.Expr, std: sp.Expr) -> Iterator[Step]:
         Decoy(
             "bars-missing", sp.sqrt(abar_s) * (x_t - sp.sqrt(1 - alpha_t) * eps) / sp.sqrt(alpha_t)
             + DIRECTION * eps + sigma_t * z, "index",
-            "x_0 predicted with the α_t of one step", "S001:/9",
+            "x_0 predicted with the α_t of one step", "S001:/9, S001:/30",
         ),
         Decoy(
             "su-letters", (x_t - (sp.sqrt(1 - abar_t) - RATIO * DIRECTION) * eps) / RATIO + sigma_t * z,
@@ -250,7 +250,7 @@ def _general_step(claim: sp.Expr) -> Iterator[Step]:
         Decoy(
             "x_0-without-scale", sp.sqrt(abar_s) * (x_t - sp.sqrt(1 - abar_t) * eps)
             + sp.sqrt(1 - abar_s - SIGMA**2) * eps + SIGMA * z, "parameterization",
-            "the predicted data not divided by √ᾱ_t",
+            "the predicted data not divided by √ᾱ_t", "S001:/28",
         ),
     ),
 )  # fmt: skip

@@ -120,7 +120,8 @@ def _one_step(claim: sp.Expr) -> Iterator[Step]:
     decoys=(
         Decoy(
             "bars-missing", sp.sqrt(alpha_t) * x_0 + sp.sqrt(1 - alpha_t) * eps, "index",
-            "α_t where ᾱ_t belongs, beside a one-step kernel written with the same α_t", "S001:/1, S003:§1/2",
+            "α_t where ᾱ_t belongs, beside a one-step kernel written with the same α_t",
+            "S001:/1, S001:/2, S003:§1/2",
         ),
         Decoy(
             "data-missing", sp.sqrt(abar_t) + sp.sqrt(1 - abar_t) * eps, "data-scaling",

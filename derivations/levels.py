@@ -53,7 +53,7 @@ STEP = sp.Function("beta", positive=True)
     title="signal power kept up to a level",
     lhs=abar_t,
     rhs=Product(1 - STEP(i), (i, 1, t)),
-    citations=("S000:§2/1", "S002:§4/1", "S003:§1/1", "S004:§4.1/1", "Ho2020:4"),
+    citations=("S000:§3/1", "S002:§4/1", "S003:§1/1", "S004:§4.1/1", "Ho2020:4"),
     reference="refdiff.schedule:from_beta",
     decoys=(
         Decoy(

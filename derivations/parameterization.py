@@ -91,7 +91,7 @@ KNOWN: Mapping[tuple[sp.Symbol, sp.Symbol], Sequence[Decoy]] = {
             (x_t - sqrt(beta_t) * eps) / sqrt(alpha_t),
             "index",
             "the bar is missing from both levels",
-            "S001:/5",
+            "S001:/5, S001:/13",
         ),
         Decoy(
             "noise-not-rooted",
