@@ -212,7 +212,7 @@ def _conditions_hold(weights: dict[sp.Symbol, sp.Expr]) -> Iterator[Step]:
 def _runge_kutta_stage(claim: sp.Expr) -> Iterator[Step]:
     """Two drifts, at x and at H = x + a·h·f + b·g·ΔZ/h. In powers of √h the step is compared with the
     Itô–Taylor expansion for any drift, through h² (in the mean at h²): five conditions on the five numbers,
-    with one solution, a = ¾, b = 3/2, the node c = ¾ and the weights ⅓ and ⅔."""
+    with one solution, a = 3/4, b = 3/2, the node c = 3/4 and the weights 1/3 and 2/3."""
     solution = order_conditions()[1]
     yield from _conditions_hold(solution)
     a, b = solution[WEIGHTS[2]], solution[WEIGHTS[3]]

@@ -109,7 +109,8 @@ def weights(nodes: Sequence[Tensor], wanted: Tensor) -> Tensor:
     """
     places = torch.stack(list(nodes))
     powers = torch.stack([places**n for n in range(len(nodes))])
-    return torch.linalg.solve(powers, wanted)
+    solved: Tensor = torch.linalg.solve(powers, wanted)
+    return solved
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,8 @@ NODES = list(derivations.registry().values())
 def complaints(text: str) -> list[str]:
     """What LaTeX would not set, in prose with formulas between dollars."""
     words, formulas = text.split("$")[0::2], text.split("$")[1::2]
-    found = [word for word in words if re.search(r"(?<!\\)[_^&%#]|[^\x00-\x7f]", word)]
+    # letters with accents, as in a name, are set as they are
+    found = [word for word in words if re.search(r"(?<!\\)[_^&%#]|[^\x00-\x7f\u00c0-\u017f]", word)]
     found += [part for part in formulas if not part.isascii() or part.count("{") != part.count("}")]
     return found + ["odd number of dollars"] * (text.count("$") % 2)
 

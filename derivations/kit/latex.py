@@ -31,7 +31,8 @@ _GLYPHS = {
     "²": "^2", "½": r"\tfrac12 ", "⁻¹": "^{-1}", "ᵀ": r"^{\top}", "‖": r"\Vert ", "⌊": r"\lfloor ",
     "⌋": r"\rfloor ", "…": r"\ldots ", "√": r"\surd ", "ε": r"\epsilon ",
     "∇": r"\nabla ", "∂": r"\partial ", "∞": r"\infty ", "→": r"\to ", "³": "^3", "⁴": "^4",
-    "ℓ": r"\ell ",
+    "ℓ": r"\ell ", "∏": r"\prod ", "∑": r"\sum ", "≠": r"\ne ",
+    "∈": r"\in ", "∝": r"\propto ", "⇒": r"\Rightarrow ",
 }  # fmt: skip
 _ESCAPED = str.maketrans({"%": r"\%", "&": r"\&", "#": r"\#", "–": "--"})
 _GREEK = re.compile("[α-ωΑ-Ω]")
