@@ -13,6 +13,7 @@ from timing import ratio_line
 import derivations
 from refdiff import cli_proofs
 
+CONTINUOUS = ("sde", "ode", "solver", "flow", "consistency", "vdm")
 FOUNDATION = ("gaussian", "schedule", "parameterization", "ddpm", "ddim", "data")
 
 
@@ -30,8 +31,10 @@ def main() -> None:
         topics[formula.topic] += slowest[formula.id]
     first = sum(topics[name] for name in FOUNDATION) / 1000
     print(ratio_line("proofs, decoys and second provers of the foundation", imports + first, 60, "s"))
-    rest = sum(topics.values()) / 1000 - first
+    continuous = sum(topics[name] for name in CONTINUOUS) / 1000
+    rest = sum(topics.values()) / 1000 - first - continuous
     print(ratio_line("those of the chapters from energies to guidance", rest, 90, "s"))
+    print(ratio_line("those of continuous time", continuous, 120, "s"))
     total = cli_proofs.summary(rows)
     print(f"formulas {total['formulas']}, proved {total['proved']}")
     print(f"decoys {total['decoys']}, refuted {total['decoys_refuted']}")

@@ -21,7 +21,7 @@ def main() -> None:
         lambda: run.append(subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True))
     )
     print(run[0].stdout.strip().splitlines()[-1])
-    print(ratio_line("whole test suite, -n auto", took / 60, 10, "min"))
+    print(ratio_line("whole test suite, -n auto", took / 60, 12, "min"))
 
 
 if __name__ == "__main__":
