@@ -228,7 +228,7 @@ POSTERIOR_MEAN = (
             "subscript-fallen", -abar_t * beta_t / (1 - abar_t), "index",
             "1 − ᾱ_t − 1 where 1 − ᾱ_{t−1} belongs: the −1 left the index", "S004:§4.2",
         ),
-        Decoy("beta", beta_t, "variance", "the forward variance, not the posterior's", "S000:§4/2"),
+        Decoy("beta", beta_t, "variance", "the forward variance, not the posterior's", "S000:§4/13"),
         Decoy(
             "precision", (1 - abar_t) / (beta_t * (1 - abar_prev)), "variance", "the precision in its place"
         ),
@@ -299,7 +299,7 @@ def _posterior_mean(claim: sp.Expr) -> Iterator[Step]:
     title="0 < β̃_t < β_t: the ratio lies between 0 and 1",
     lhs=beta_tilde_t / beta_t,
     rhs=(1 - abar_prev) / (1 - abar_t),
-    citations=("Ho2020:§3.2", "S000:§4/2"),
+    citations=("Ho2020:§3.2", "S000:§4/14"),
     uses=("ddpm.posterior_variance",),
 )
 def _posterior_variance_bounds(claim: sp.Expr) -> Iterator[Step]:
@@ -593,11 +593,11 @@ def _optimal_variance(claim: sp.Expr) -> Iterator[Step]:
     title="the variance β_t is optimal for standard normal data",
     lhs=sigma_t**2,
     rhs=beta_t,
-    citations=("Ho2020:§3.2", "S000:§4/2"),
+    citations=("Ho2020:§3.2", "S000:§4/14"),
     reference="refdiff.ddpm:variance",
     uses=("ddpm.optimal_variance",),
     decoys=(
-        Decoy("sigma-is-beta", beta_t**2, "variance", "σ_t = β_t where σ_t² = β_t belongs", "S000:§7.2/1"),
+        Decoy("sigma-is-beta", beta_t**2, "variance", "σ_t = β_t where σ_t² = β_t belongs", "S000:§7.2/2"),
     ),
 )
 def _fixed_large_variance(claim: sp.Expr) -> Iterator[Step]:
@@ -968,7 +968,7 @@ FOUR_VARIABLE_LOSS = (SINE * eps - step_noise_hat) ** 2 + COSINE**2
     title="the loss with two noises, averaged over what x_t does not see",
     lhs=sp.Symbol("L"),
     rhs=FOUR_VARIABLE_LOSS,
-    citations=("S000:§7.1/1", "Su2022:9119"),
+    citations=("S000:§7.1/3", "Su2022:9119"),
     reference="refdiff.ddpm:merged_loss",
     uses=("ddpm.one_step", "ddpm.marginal"),
     decoys=(
@@ -996,7 +996,7 @@ def _four_variable_loss(claim: sp.Expr) -> Iterator[Step]:
     title="variance that averaging over ω removes",
     lhs=sp.Symbol("V"),
     rhs=4 * COSINE**2 * (SINE * eps - step_noise_hat) ** 2 + 2 * COSINE**4,
-    citations=("S000:§7.1/1", "Su2022:9119"),
+    citations=("S000:§7.1/3", "Su2022:9119"),
     reference="refdiff.ddpm:four_variable_variance",
     uses=("ddpm.four_variable_loss",),
 )
@@ -1016,7 +1016,7 @@ def _four_variable_variance(claim: sp.Expr) -> Iterator[Step]:
     title="what the loss with two noises learns",
     lhs=step_noise_hat,
     rhs=SINE * eps_hat,
-    citations=("S000:§7.1/1", "Su2022:9119"),
+    citations=("S000:§7.1/3", "Su2022:9119"),
     reference="refdiff.ddpm:four_variable_minimiser",
     uses=("ddpm.four_variable_loss", "ddpm.mean_from_score"),
     decoys=(
