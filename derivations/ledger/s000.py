@@ -80,7 +80,7 @@ def _last_level_size() -> str:
 
 def _small_step_size() -> str:
     betas = _linear()[0]
-    largest, total = betas[-1] ** 3 / 12, sum(beta**3 for beta in betas) / 12
+    largest, total = betas[-1] ** 3 / 12, sum((beta**3 for beta in betas), Fraction(0)) / 12
     return (
         f"{_shown(largest)} nats in the largest of 1000 linear steps and {_shown(total)} in all, "
         "where the third derivative of the log-density is 1"
@@ -133,8 +133,8 @@ def _unrelated() -> Pairs:
     score = [-x / spread for x in points]
 
     def covariance(one: list[Fraction], other: list[Fraction]) -> Fraction:
-        products = [a * b for a, b in zip(one, other, strict=True)]
-        return sum(products, Fraction(0)) / 3 - sum(one) / 3 * sum(other) / 3
+        mean = sum((a * b for a, b in zip(one, other, strict=True)), Fraction(0)) / 3
+        return mean - sum(one, Fraction(0)) * sum(other, Fraction(0)) / 9
 
     squared = covariance(noise, score) ** 2 / (covariance(noise, noise) * covariance(score, score))
     name = f"squared correlation of predicted noise and score over x_t, ᾱ_t = {level}"
