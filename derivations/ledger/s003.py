@@ -59,7 +59,7 @@ _SU = (
 _DIGITS = 10**40
 
 
-def _levels() -> list[Fraction]:
+def linear_levels() -> list[Fraction]:
     """ᾱ_0 to ᾱ_1000 of the linear schedule from 1/10000 to 1/50, to 40 digits."""
     kept = [Fraction(1)]
     for t in range(1000):
@@ -68,7 +68,7 @@ def _levels() -> list[Fraction]:
     return kept
 
 
-def _shown(value: Fraction) -> str:
+def shown(value: Fraction) -> str:
     return str(sp.N(sp.Rational(value.numerator, value.denominator), 3))
 
 
@@ -82,7 +82,7 @@ def _collected(
     return Identity(f"the rest is free of {variable}", sp.diff(rest, variable), sp.Integer(0))
 
 
-def _one(linear: int) -> list[Step]:
+def one_step_exponent(linear: int) -> list[Step]:
     return [_collected(KERNEL * MARGINAL_PREV / MARGINAL_T, x_prev, alpha_t, abar_prev, linear)]
 
 
@@ -139,22 +139,22 @@ def _estimate(gain: sp.Expr) -> list[Step]:
 
 
 def _one_estimate() -> str:
-    kept = _levels()
+    kept = linear_levels()
     found = []
     for t in (2, 10, 100, 500):
         missing = (kept[t - 1] - kept[t]) ** 2 / kept[t - 1] / (1 - kept[t])
-        found.append(f"{_shown(missing / (1 - kept[t] / kept[t - 1]))} at t = {t}")
+        found.append(f"{shown(missing / (1 - kept[t] / kept[t - 1]))} at t = {t}")
     return "share of the variance that is missing for unit data, linear schedule, T = 1000: " + ", ".join(
         found
     )
 
 
 def _estimate_size() -> str:
-    kept = _levels()
+    kept = linear_levels()
     found = []
     for n in (1, 10, 50, 100):
         s, t = kept[500 - n], kept[500]
-        found.append(f"{_shown((s - t) / (1 - t))} for n = {n}")
+        found.append(f"{shown((s - t) / (1 - t))} for n = {n}")
     return "share of the variance that is missing for unit data at t = 500: " + ", ".join(found)
 
 
@@ -173,11 +173,11 @@ def _whole_chain(power: int) -> list[Step]:
 
 
 def _chain_size() -> str:
-    kept = _levels()
+    kept = linear_levels()
     found = []
     for n in (1, 10, 50, 100, 500, 1000):
         lost = sum(((kept[t - n] - kept[t]) ** 2 / (1 - kept[t]) for t in range(n, 1001, n)), Fraction(0))
-        found.append(f"{_shown(1 - lost)} for n = {n}")
+        found.append(f"{shown(1 - lost)} for n = {n}")
     return "variance of the samples, true 1, linear schedule, T = 1000: " + ", ".join(found)
 
 
@@ -276,7 +276,7 @@ ROWS = (
         "S003:/4",
         "formula",
         "Bayes' rule given the data, the Markov property, and the exponent collected by powers of x_{t−1}.",
-        Steps(lambda: _one(2), lambda: _one(1), formulas=_BAYES_FORMULAS),
+        Steps(lambda: one_step_exponent(2), lambda: one_step_exponent(1), formulas=_BAYES_FORMULAS),
         latex=_BAYES,
         conditions=_FIRST,
     ),
@@ -501,7 +501,7 @@ ROWS = (
         "S003:/14",
         "formula",
         "The posterior of one step once more.",
-        Steps(lambda: _one(2), lambda: _one(1), formulas=_BAYES_FORMULAS),
+        Steps(lambda: one_step_exponent(2), lambda: one_step_exponent(1), formulas=_BAYES_FORMULAS),
         latex=_BAYES,
         conditions=_FIRST,
     ),
