@@ -109,6 +109,12 @@ def _repeated() -> Pairs:
     return {f"slope after {rounds} rounds": (_rounds(1), _rounds(rounds)) for rounds in (2, 3)}
 
 
+def _from_zero() -> Pairs:
+    """The product of the first t + 1 entries for that of the first t."""
+    kept = linear_levels()
+    return {f"1 − ᾱ_{t}": (1 - kept[t + 1], 1 - kept[t]) for t in (0, 1, 500)}
+
+
 def _earlier_index() -> Pairs:
     share, before = Fraction(49, 50), Fraction(99, 100)
     printed = share * (1 - before) + (1 - before)
@@ -429,7 +435,11 @@ ROWS = (
         "S002:§4/1",
         "formula",
         "ᾱ_t is the product of α_1 to α_t; the text begins at 0, here and once more in the backward part.",
-        Erratum("schedule.alpha_bar_product", "from-zero"),
+        Counterexample(
+            _from_zero,
+            "the linear schedule with T = 1000, the first entry of its table taken for α_0",
+            ("schedule.alpha_bar_product",),
+        ),
         latex=r"\bar\alpha_t=\prod_{i=1}^t\alpha_i",
         printed=r"\bar\alpha_t=\prod_{i=0}^t\alpha_i",
         severity="number",
