@@ -7,16 +7,19 @@ A level is a pair of a factor of the data and a deviation of the noise, :math:`x
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from refdiff import _check
+from refdiff.kernel import Number, exp, sqrt
 from refdiff.process import Process, Time
 
 Model: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -26,12 +29,38 @@ Past: TypeAlias = Sequence[tuple["NoiseLevel", Tensor]]
 """Levels noisier than the first and the states there, the noisiest first."""
 
 
+class Numbers(NamedTuple):
+    """A level to reckon with: floats where they are known, else 0-dim float64, whose gradient is kept.
+
+    An operation on a tensor of one element takes about as long as on a small image.
+    """
+
+    scale: Number
+    std: Number
+
+    @property
+    def log_snr(self) -> Number:
+        r""":math:`\lambda=\log(\mathrm{scale}/\mathrm{std})`, which is ∞ without noise."""
+        return log(self.scale) - log(self.std)
+
+    @property
+    def sigma(self) -> Number:
+        r""":math:`\sigma=\mathrm{std}/\mathrm{scale}=e^{-\lambda}`."""
+        return self.std / self.scale
+
+
 @dataclass(frozen=True, eq=False)
 class NoiseLevel:
-    """One level: a factor of the data above 0 and a deviation of the noise, at least 0, 0-dim float64."""
+    """One level: a factor of the data above 0 and a deviation of the noise, at least 0, 0-dim float64.
+
+    Those of a list bring what is known of it: ``floats``, the same as Python numbers, or where there are none
+    ``end``, whether there is no noise at all.
+    """
 
     scale: Tensor
     std: Tensor
+    floats: Numbers | None = field(default=None, repr=False)
+    end: bool | None = field(default=None, repr=False)
 
     @property
     def log_snr(self) -> Tensor:
@@ -44,9 +73,27 @@ class NoiseLevel:
         return self.std / self.scale
 
     @property
+    def numbers(self) -> Numbers:
+        """The level to reckon with."""
+        return Numbers(self.scale, self.std) if self.floats is None else self.floats
+
+    @property
     def clean(self) -> bool:
-        """Whether there is no noise at all."""
-        return not self.std.is_meta and bool(self.std == 0)
+        """Whether there is no noise at all; on the meta device, where nothing tells, it is assumed that there
+        is some.
+
+        Raises:
+            ValueError: in a traced graph, at a level that was made there.
+        """
+        if self.floats is not None:
+            return bool(self.floats.std == 0)
+        if _check.readable(self.std):
+            return bool(self.std == 0)
+        if self.end is None and not self.std.is_meta:
+            raise ValueError(
+                "std must be known before the graph, to tell a level without noise: make Levels there"
+            )
+        return bool(self.end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +116,8 @@ class Levels:
     scale: Tensor
     std: Tensor
     space: Space = "vp"
+    to_data: bool | None = field(init=False, default=None, repr=False)
+    """Whether the last level has no noise; None where it could not be read."""
 
     def __post_init__(self) -> None:
         if self.space not in get_args(Space):
@@ -80,6 +129,7 @@ class Levels:
         _check.same(scale=self.scale, std=self.std)
         if _check.readable(self.scale, self.std):
             self._require_values()
+            object.__setattr__(self, "to_data", bool(self.std[-1] == 0))
 
     def _require_values(self) -> None:
         _require_all("scale", self.scale, (self.scale > 0) & self.scale.isfinite(), "finite and above 0")
@@ -122,31 +172,71 @@ class Levels:
         return self.std / self.scale
 
     def __getitem__(self, index: int) -> NoiseLevel:
-        return NoiseLevel(self.scale[index], self.std[index])
+        end = self.to_data if index in (-1, self.steps) else False
+        return NoiseLevel(self.scale[index], self.std[index], None, end)
 
     def __len__(self) -> int:
         return self.scale.numel()
 
     def pairs(self) -> Iterator[tuple[NoiseLevel, NoiseLevel]]:
         """The steps: each level with the one after it."""
-        return pairwise(self[index] for index in range(len(self)))
+        return pairwise(self._visited())
 
-    def at(self, log_snr: Tensor) -> NoiseLevel:
-        """The level of the space with this log-SNR, 0-dim float64."""
-        return level(log_snr, self.space)
+    def _visited(self) -> list[NoiseLevel]:
+        # copies, which a model that writes to what it is told does not reach
+        told = list(zip(self.scale.clone().unbind(), self.std.clone().unbind(), strict=True))
+        if constant(self.scale, self.std):
+            known = map(Numbers, self.scale.tolist(), self.std.tolist())
+            return [NoiseLevel(*pair, floats) for pair, floats in zip(told, known, strict=True)]
+        ends = [False] * self.steps + [self.to_data]
+        return [NoiseLevel(*pair, None, end) for pair, end in zip(told, ends, strict=True)]
 
-    def between(self, t: NoiseLevel, s: NoiseLevel, fraction: float | Tensor) -> NoiseLevel:
+    def at(self, log_snr: Number) -> NoiseLevel:
+        """The level of the space with this log-SNR, a float or 0-dim float64."""
+        return level(log_snr, self.space, self.scale.device)
+
+    def between(self, t: NoiseLevel, s: NoiseLevel, fraction: Number) -> NoiseLevel:
         r"""The level at :math:`\lambda_t+r\,(\lambda_s-\lambda_t)`, with noise at both ends."""
-        return self.at(t.log_snr + fraction * (s.log_snr - t.log_snr))
+        first, last = t.numbers.log_snr, s.numbers.log_snr
+        return self.at(first + fraction * (last - first))
 
 
-def level(log_snr: Tensor, space: Space) -> NoiseLevel:
+def level(log_snr: Number, space: Space, device: torch.device | str = "cpu") -> NoiseLevel:
     r"""The level of a space with the log-SNR λ: sigma is exp(-λ), and the space says which scale."""
+    found = _numbers(log_snr, space)
+    if isinstance(found.scale, Tensor) and isinstance(found.std, Tensor):
+        return NoiseLevel(found.scale, found.std, end=False)
+    scale, std = torch.tensor(found, dtype=torch.float64, device=device).unbind()
+    return NoiseLevel(scale, std, found)
+
+
+def _numbers(log_snr: Number, space: Space) -> Numbers:
     if space == "vp":
-        return NoiseLevel(torch.sigmoid(2 * log_snr).sqrt(), torch.sigmoid(-2 * log_snr).sqrt())
+        return Numbers(sqrt(_sigmoid(2 * log_snr)), sqrt(_sigmoid(-2 * log_snr)))
     if space == "flow":
-        return NoiseLevel(torch.sigmoid(log_snr), torch.sigmoid(-log_snr))
-    return NoiseLevel(torch.ones_like(log_snr), torch.exp(-log_snr))
+        return Numbers(_sigmoid(log_snr), _sigmoid(-log_snr))
+    return Numbers(0 * log_snr + 1, exp(-log_snr))
+
+
+def _sigmoid(x: Number) -> Number:
+    if isinstance(x, Tensor):
+        return torch.sigmoid(x)
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def log(x: Number) -> Number:
+    """The logarithm of a float, −∞ at 0, or of a tensor."""
+    if isinstance(x, Tensor):
+        return x.log()
+    return math.log(x) if x > 0 else -math.inf
+
+
+def constant(*values: Tensor) -> bool:
+    """Whether tensors may be replaced by their values: these can be read, and nothing is derived by them."""
+    return _check.readable(*values) and not any(
+        value.requires_grad or forward_ad.unpack_dual(value).tangent is not None  # type: ignore[no-untyped-call]
+        for value in values
+    )
 
 
 class Solver(ABC):
@@ -207,8 +297,10 @@ class Solver(ABC):
             ValueError: x not floating-point or without a batch, too few noises, a noise or a past state of
                 another shape, or past levels that do not fall to the first.
         """
-        *_, last = self.trajectory(model, x, levels, noises, past)
-        return last
+        # not a list of all states, whose memory would not be used again
+        for state in self.trajectory(model, x, levels, noises, past):
+            x = state
+        return x
 
     def trajectory(
         self,
@@ -236,21 +328,29 @@ def take(draws: Iterator[Tensor], x: Tensor) -> Tensor:
     return noise
 
 
-def cast(value: Tensor, x: Tensor) -> Tensor:
-    """A float64 number in the dtype and on the device of the tensor that it multiplies."""
-    return value.to(dtype=x.dtype, device=x.device)
-
-
-def combine(terms: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def combine(terms: Sequence[tuple[Number, Tensor]]) -> Tensor:
     """The sum of coefficients times tensors; the coefficients are float64 and cast once."""
     (coefficient, first), *rest = terms
-    total = cast(coefficient, first) * first
+    # a factor of 1, as that of the state in "ve" space, takes no pass over it
+    scaled = not rest or isinstance(coefficient, Tensor) or coefficient != 1
+    total = _times(coefficient, first) if scaled else first
     for coefficient, tensor in rest:
-        total = torch.addcmul(total, cast(coefficient, tensor), tensor)
+        if isinstance(coefficient, Tensor):
+            total = torch.addcmul(total, _cast(coefficient, tensor), tensor)
+        else:
+            total = torch.add(total, tensor, alpha=coefficient)
     return total
 
 
-def predict_x_0(x: Tensor, eps: Tensor, at: NoiseLevel) -> Tensor:
+def _times(value: Number, x: Tensor) -> Tensor:
+    return (_cast(value, x) if isinstance(value, Tensor) else value) * x
+
+
+def _cast(value: Tensor, x: Tensor) -> Tensor:
+    return value.to(dtype=x.dtype, device=x.device)
+
+
+def predict_x_0(x: Tensor, eps: Tensor, at: Numbers) -> Tensor:
     r"""The data of x and a predicted noise, :math:`(x-\mathrm{std}\,\hat\epsilon)/\mathrm{scale}`."""
     return combine([(1 / at.scale, x), (-at.sigma, eps)])
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from refdiff import _check
 from refdiff import schedule as _schedule
-from refdiff._solver_base import Levels, Model, NoiseLevel, Past, Solver, combine, level, take
+from refdiff._solver_base import Levels, Model, NoiseLevel, Past, Solver, combine, constant, take
 from refdiff._solver_runge_kutta import EULER, HEUN, runge_kutta_step, slope
+from refdiff.kernel import Number, log1p, sqrt
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """The data predicted from y, shape (B, *), and σ, 0-dim float64."""
@@ -241,8 +242,11 @@ def churned(y: Tensor, sigma: Tensor, gamma: Tensor, noise: Tensor, S_noise: flo
     """
     _check.same(y=y, noise=noise)
     _positive(S_noise=S_noise)
-    added = S_noise * sigma * (gamma * (2 + gamma)).sqrt()
-    return combine([(torch.ones_like(added), y), (added, noise)])
+    return combine([(1.0, y), (_added(sigma, gamma, S_noise), noise)])
+
+
+def _added(sigma: Number, gamma: Number, S_noise: float) -> Number:
+    return S_noise * sigma * sqrt(gamma * (2 + gamma))
 
 
 def churned_deviation(sigma: Tensor, gamma: Tensor, S_noise: float = 1.0) -> Tensor:
@@ -304,9 +308,10 @@ class EDMHeun(Solver):
     def states(
         self, model: Model, x: Tensor, levels: Levels, draws: Iterator[Tensor], past: Past
     ) -> Iterator[Tensor]:
-        for t, s in levels.pairs():
-            gamma = churn_factor(t.sigma, levels.steps, self.S_churn, self.S_tmin, self.S_tmax)
-            if bool(gamma > 0):
+        gammas = churn_factor(levels.sigma, levels.steps, self.S_churn, self.S_tmin, self.S_tmax)
+        raises = (gammas > 0).tolist()
+        for (t, s), gamma, raised in zip(levels.pairs(), gammas, raises, strict=False):
+            if raised:
                 t, x = self.raised(x, t, gamma, take(draws, x), levels)
             x = runge_kutta_step(HEUN, model, x, t, s, levels)
             yield x
@@ -315,12 +320,13 @@ class EDMHeun(Solver):
         self, x: Tensor, t: NoiseLevel, gamma: Tensor, noise: Tensor, levels: Levels
     ) -> tuple[NoiseLevel, Tensor]:
         """The level above and the state there."""
-        above = level(t.log_snr - torch.log1p(gamma), levels.space)
-        y = churned(combine([(1 / t.scale, x)]), t.sigma, gamma, noise, self.S_noise)
-        return above, combine([(above.scale, y)])
+        at, share = t.numbers, gamma.item() if constant(gamma) else gamma
+        above = levels.at(at.log_snr - log1p(share))
+        scale = above.numbers.scale
+        return above, combine([(scale / at.scale, x), (scale * _added(at.sigma, share, self.S_noise), noise)])
 
 
-def ancestral_deviations(t: NoiseLevel, s: NoiseLevel, eta: float = 1.0) -> tuple[Tensor, Tensor]:
+def ancestral_deviations(t: NoiseLevel, s: NoiseLevel, eta: float = 1.0) -> tuple[Number, Number]:
     r"""The level that the deterministic part goes down to, and the deviation of the fresh noise.
 
     .. math:: \sigma_{\mathrm{up}}=\eta\,\frac{\sigma_s}{\sigma_t}\sqrt{\sigma_t^2-\sigma_s^2},\qquad
@@ -331,7 +337,7 @@ def ancestral_deviations(t: NoiseLevel, s: NoiseLevel, eta: float = 1.0) -> tupl
         eta: share of the noise, between 0 and 1.
 
     Returns:
-        σ_down and σ_up, 0-dim float64.
+        σ_down and σ_up, floats between levels that bring floats, and else 0-dim float64.
 
     Raises:
         ValueError: eta outside 0..1.
@@ -339,13 +345,14 @@ def ancestral_deviations(t: NoiseLevel, s: NoiseLevel, eta: float = 1.0) -> tupl
     Reference: Song et al. 2021 (DDIM), eq. 16 (formulas ``solver.ancestral_down``, ``solver.ancestral_up``).
     """
     _require_eta(eta)
-    ratio = s.sigma / t.sigma
+    high, low = t.numbers.sigma, s.numbers.sigma
+    ratio = low / high
     # 1 − η² + η²ratio² adds what σ_s² − σ_up² subtracts
-    down = s.sigma * ((1 - eta) * (1 + eta) + (eta * ratio) ** 2).sqrt()
-    return down, eta * ratio * ((t.sigma - s.sigma) * (t.sigma + s.sigma)).sqrt()
+    down = low * sqrt((1 - eta) * (1 + eta) + (eta * ratio) ** 2)
+    return down, eta * ratio * sqrt((high - low) * (high + low))
 
 
-def ancestral_coefficients(t: NoiseLevel, s: NoiseLevel, eta: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+def ancestral_coefficients(t: NoiseLevel, s: NoiseLevel, eta: float = 1.0) -> tuple[Number, Number, Number]:
     r"""What an ancestral Euler step takes of x, of the predicted noise and of the fresh noise.
 
     .. math:: y_s=y_t+(\sigma_{\mathrm{down}}-\sigma_t)\,\hat\epsilon+\sigma_{\mathrm{up}}\,z
@@ -355,7 +362,7 @@ def ancestral_coefficients(t: NoiseLevel, s: NoiseLevel, eta: float = 1.0) -> tu
         eta: share of the noise, between 0 and 1.
 
     Returns:
-        The coefficients, 0-dim float64.
+        The coefficients, numbers as in ``ancestral_deviations``.
 
     Raises:
         ValueError: eta outside 0..1.
@@ -363,7 +370,8 @@ def ancestral_coefficients(t: NoiseLevel, s: NoiseLevel, eta: float = 1.0) -> tu
     Reference: Song et al. 2021 (DDIM), eq. 12 (formula ``solver.ancestral_step``).
     """
     down, up = ancestral_deviations(t, s, eta)
-    return s.scale / t.scale, s.scale * (down - t.sigma), s.scale * up
+    high, low = t.numbers, s.numbers
+    return low.scale / high.scale, low.scale * (down - high.sigma), low.scale * up
 
 
 @dataclass(frozen=True)

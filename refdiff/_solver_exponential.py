@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
 
 import torch
 from torch import Tensor
@@ -33,13 +33,18 @@ from refdiff._solver_base import (
     predict_x_0,
     take,
 )
+from refdiff.kernel import Number, exp, expm1, sqrt
 
 Prediction = Literal["eps", "x_0"]
 Moments = Literal["exact", "bh1", "bh2", "halved"]
 _TERMS = 20
 
 
-def phi(k: int, z: Tensor) -> Tensor:
+@overload
+def phi(k: int, z: Tensor) -> Tensor: ...
+@overload
+def phi(k: int, z: Number) -> Number: ...
+def phi(k: int, z: Number) -> Number:
     r"""The functions of exponential integrators, without cancellation.
 
     .. math:: \varphi_k(z)=\int_0^1e^{(1-\theta)z}\frac{\theta^{k-1}}{(k-1)!}\,\mathrm d\theta
@@ -47,7 +52,7 @@ def phi(k: int, z: Tensor) -> Tensor:
 
     Args:
         k: index, at least 1.
-        z: float64, any shape.
+        z: a float or float64, any shape.
 
     Returns:
         Shaped like z.
@@ -55,15 +60,25 @@ def phi(k: int, z: Tensor) -> Tensor:
     Reference: Hochbruck & Ostermann 2010 (formulas ``solver.phi_1`` to ``solver.phi_3``).
     """
     _check.count("k", k)
-    series = torch.zeros_like(z)
+    if not isinstance(z, Tensor):
+        return _series(k, z) if abs(z) < 1 else _recurrence(k, z)
+    small = z.abs() < 1
+    return torch.where(small, _series(k, z), _recurrence(k, torch.where(small, torch.ones_like(z), z)))
+
+
+def _series(k: int, z: Number) -> Number:
+    total = 0 * z
     for n in range(_TERMS, -1, -1):
-        series = series * z + 1 / math.factorial(n + k)
-    # the recurrence divides what is left of a difference by z: from |z| = 1 on it loses a few bits at most
-    away = torch.where(z.abs() < 1, torch.ones_like(z), z)
-    value = torch.expm1(away) / away
+        total = total * z + 1 / math.factorial(n + k)
+    return total
+
+
+def _recurrence(k: int, z: Number) -> Number:
+    """It divides what is left of a difference by z: from |z| = 1 on it loses a few bits at most."""
+    value = expm1(z) / z
     for j in range(1, k):
-        value = (value - 1 / math.factorial(j)) / away
-    return torch.where(z.abs() < 1, series, value)
+        value = (value - 1 / math.factorial(j)) / z
+    return value
 
 
 def moments(kind: Moments, count: int, z: Tensor) -> Tensor:
@@ -86,11 +101,15 @@ def moments(kind: Moments, count: int, z: Tensor) -> Tensor:
     Reference: Zhao et al. 2023 (UniPC), theorem 3.1 (formulas ``solver.phi_1``, ``solver.unip_2``,
         ``solver.halved_3m_error``).
     """
+    return torch.stack([torch.as_tensor(m, dtype=z.dtype, device=z.device) for m in _moments(kind, count, z)])
+
+
+def _moments(kind: Moments, count: int, z: Number) -> list[Number]:
     first = phi(1, z)
     if kind in ("bh1", "bh2") and count == 2:
-        return torch.stack([first, torch.full_like(z, 0.5) if kind == "bh1" else first / 2])
+        return [first, 0.5 if kind == "bh1" else first / 2]
     factor = (lambda n: 1) if kind == "halved" else math.factorial
-    return torch.stack([first, *(factor(n) * phi(n + 1, z) for n in range(1, count))])
+    return [first, *(factor(n) * phi(n + 1, z) for n in range(1, count))]
 
 
 def weights(nodes: Sequence[Tensor], wanted: Tensor) -> Tensor:
@@ -107,10 +126,21 @@ def weights(nodes: Sequence[Tensor], wanted: Tensor) -> Tensor:
 
     Reference: formulas ``solver.weights_two`` and ``solver.weights_three``.
     """
-    places = torch.stack(list(nodes))
-    powers = torch.stack([places**n for n in range(len(nodes))])
-    solved: Tensor = torch.linalg.solve(powers, wanted)
-    return solved
+    return torch.stack(_weights(nodes, list(wanted.unbind())))  # type: ignore[arg-type]
+
+
+def _weights(nodes: Sequence[Number], wanted: Sequence[Number]) -> list[Number]:
+    """The same by the elimination of Björck and Pereyra (1970), which knows that the rows are powers."""
+    found, last = list(wanted), len(nodes) - 1
+    for k in range(last):
+        for i in range(last, k, -1):
+            found[i] = found[i] - nodes[k] * found[i - 1]
+    for k in range(last - 1, -1, -1):
+        for i in range(k + 1, last + 1):
+            found[i] = found[i] / (nodes[i] - nodes[i - k - 1])
+        for i in range(k, last):
+            found[i] = found[i] - found[i + 1]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,14 +149,15 @@ class Frame:
 
     .. math:: x_s=\mathrm{keep}\,x_t+\mathrm{gain}\,h\sum_jw_jm_j+\mathrm{noise}\,z
 
-    The weights w_j of the values m_j of the model have the moments of ``argument``.
+    The weights w_j of the values m_j of the model have the moments of ``argument``. All are floats between
+    levels that bring floats, and else 0-dim float64.
     """
 
-    keep: Tensor
-    gain: Tensor
-    noise: Tensor
-    h: Tensor
-    argument: Tensor
+    keep: Number
+    gain: Number
+    noise: Number
+    h: Number
+    argument: Number
 
 
 def frame(prediction: Prediction, t: NoiseLevel, s: NoiseLevel, eta: float = 0.0) -> Frame:
@@ -146,19 +177,20 @@ def frame(prediction: Prediction, t: NoiseLevel, s: NoiseLevel, eta: float = 0.0
         eta: share of the reverse SDE's noise power; 0 is the ODE and 1 the reverse SDE.
 
     Returns:
-        Frame of 0-dim float64.
+        Frame.
 
     Reference: Lu et al. 2022 (DPM-Solver++), eq. 8 and section 5 (formulas ``solver.solution_eps``,
         ``solver.solution_x_0``, ``solver.sde_mean_x_0``, ``solver.sde_variance_eps``,
         ``solver.sde_variance_x_0``).
     """
-    h = s.log_snr - t.log_snr
+    high, low = t.numbers, s.numbers
+    h = low.log_snr - high.log_snr
     if prediction == "eps":
-        noise = s.std * (eta * torch.expm1(2 * h)).sqrt()
-        return Frame(s.scale / t.scale, -(1 + eta) * s.std, noise, h, h)
-    keep = s.std / t.std * torch.exp(-eta * h)
-    noise = s.std * (-torch.expm1(-2 * eta * h)).sqrt()
-    return Frame(keep, (1 + eta) * s.scale, noise, h, -(1 + eta) * h)
+        noise = low.std * sqrt(eta * expm1(2 * h))
+        return Frame(low.scale / high.scale, -(1 + eta) * low.std, noise, h, h)
+    keep = low.std / high.std * exp(-eta * h)
+    noise = low.std * sqrt(-expm1(-2 * eta * h))
+    return Frame(keep, (1 + eta) * low.scale, noise, h, -(1 + eta) * h)
 
 
 def ddim_coefficients(t: NoiseLevel, s: NoiseLevel) -> tuple[Tensor, Tensor]:
@@ -175,11 +207,12 @@ def ddim_coefficients(t: NoiseLevel, s: NoiseLevel) -> tuple[Tensor, Tensor]:
     Reference: Lu et al. 2022 (DPM-Solver), eq. 3.7 (formula ``solver.dpm_1``).
     """
     ratio = s.scale / t.scale
-    return ratio, -ratio * t.std if s.clean else -s.std * torch.expm1(s.log_snr - t.log_snr)
+    on_eps = -s.std * torch.expm1(s.log_snr - t.log_snr)
+    return ratio, torch.where(s.std == 0, -ratio * t.std, on_eps)
 
 
 def advance(
-    at: Frame, x: Tensor, outputs: Sequence[Tensor], nodes: Sequence[Tensor], kind: Moments
+    at: Frame, x: Tensor, outputs: Sequence[Tensor], nodes: Sequence[Number], kind: Moments
 ) -> Tensor:
     r"""The step without its noise, from values of the model at nodes c_j h.
 
@@ -189,7 +222,7 @@ def advance(
         at: the frame of the step.
         x: the state where it begins, shape (B, *).
         outputs: values m_j of the model, each shaped like x.
-        nodes: their places c_j, 0-dim float64, the first of them 0.
+        nodes: their places c_j, floats or 0-dim float64, the first of them 0.
         kind: the moments of the weights.
 
     Returns:
@@ -197,7 +230,8 @@ def advance(
 
     Reference: formulas ``solver.weights_two``, ``solver.weights_three``.
     """
-    share = weights(nodes, moments(kind, len(nodes), at.argument)) * (at.gain * at.h)
+    length = at.gain * at.h
+    share = [length * w for w in _weights(nodes, _moments(kind, len(nodes), at.argument))]
     return combine([(at.keep, x), *zip(share, outputs, strict=True)])
 
 
@@ -243,13 +277,14 @@ class Exponential(Solver):
         """The prediction that the method interpolates."""
         eps = model(x, at.scale, at.std)
         _check.same(x=x, eps=eps)
-        return eps if self.prediction == "eps" else predict_x_0(x, eps, at)
+        return eps if self.prediction == "eps" else predict_x_0(x, eps, at.numbers)
 
     def onto_data(self, x: Tensor, output: Tensor, t: NoiseLevel, s: NoiseLevel) -> Tensor:
         """The step to a level without noise, of order 1 in every method: the predicted data, scaled."""
+        high, low = t.numbers, s.numbers
         if self.prediction == "x_0":
-            return combine([(s.scale, output)])
-        return combine([(s.scale / t.scale, x), (-s.scale * t.sigma, output)])
+            return combine([(low.scale, output)])
+        return combine([(low.scale / high.scale, x), (-low.scale * high.sigma, output)])
 
     def frame(self, t: NoiseLevel, s: NoiseLevel) -> Frame:
         """The frame of a step of this method."""
@@ -290,7 +325,7 @@ class Multistep(Exponential):
     ) -> Iterator[Tensor]:
         known = remember(self, model, past, self.history)
         for index, (t, s) in enumerate(levels.pairs()):
-            known = [(t.log_snr, self.ask(model, x, t)), *known][: self.nodes]
+            known = [(t.numbers.log_snr, self.ask(model, x, t)), *known][: self.nodes]
             left = levels.steps - index if self.lower_order_final else self.nodes
             x = self.step(x, t, s, known[:left], draws)
             yield x
@@ -300,22 +335,22 @@ class Multistep(Exponential):
         x: Tensor,
         t: NoiseLevel,
         s: NoiseLevel,
-        known: Sequence[tuple[Tensor, Tensor]],
+        known: Sequence[tuple[Number, Tensor]],
         draws: Iterator[Tensor],
     ) -> Tensor:
         """One step from values of the model, (λ, value), the latest first."""
         if s.clean:
             return self.onto_data(x, known[0][1], t, s)
-        at = self.frame(t, s)
-        places = [(place - t.log_snr) / at.h for place, _ in known]
+        at, start = self.frame(t, s), t.numbers.log_snr
+        places = [(place - start) / at.h for place, _ in known]
         x = advance(at, x, [value for _, value in known], places, self.kind)
-        return combine([(torch.ones_like(at.noise), x), (at.noise, take(draws, x))]) if self.eta else x
+        return combine([(1.0, x), (at.noise, take(draws, x))]) if self.eta else x
 
 
-def remember(solver: Exponential, model: Model, past: Past, history: int) -> list[tuple[Tensor, Tensor]]:
+def remember(solver: Exponential, model: Model, past: Past, history: int) -> list[tuple[Number, Tensor]]:
     """The values of the model at past states, (λ, value), the latest first."""
     latest = list(past)[::-1][:history]
-    return [(at.log_snr, solver.ask(model, x, at)) for at, x in latest]
+    return [(at.numbers.log_snr, solver.ask(model, x, at)) for at, x in latest]
 
 
 @dataclass(frozen=True)
@@ -359,7 +394,7 @@ class Singlestep(Exponential):
 
     def step(self, model: Model, x: Tensor, t: NoiseLevel, s: NoiseLevel, levels: Levels) -> Tensor:
         """One step; each stage is a step of its own to an inner level, exact for what is known so far."""
-        outputs, places = [self.ask(model, x, t)], [torch.zeros_like(t.scale)]
+        outputs, places = [self.ask(model, x, t)], [0.0]
         if s.clean:
             return self.onto_data(x, outputs[0], t, s)
         for share in self.inner:
@@ -367,6 +402,6 @@ class Singlestep(Exponential):
             nodes = [place / share for place in places]
             stage = advance(self.frame(t, at_inner), x, outputs, nodes, "exact")
             outputs.append(self.ask(model, stage, at_inner))
-            places.append(torch.full_like(t.scale, share))
+            places.append(share)
         used = slice(None) if self.every else slice(None, None, len(self.inner))
         return advance(self.frame(t, s), x, outputs[used], places[used], self.kind)

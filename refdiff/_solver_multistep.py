@@ -7,19 +7,21 @@ The predictions :math:`\hat\epsilon_j` were made at the levels visited before, t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from refdiff import _check
-from refdiff._solver_base import Levels, Model, NoiseLevel, Past, Solver, combine
+from refdiff._solver_base import Levels, Model, NoiseLevel, Past, Solver, combine, constant
 from refdiff._solver_runge_kutta import HEUN, RK4, runge_kutta_step, slope
+from refdiff.kernel import Number
 
 WarmUp = Literal["rk4", "heun"]
-Known = Sequence[tuple[Tensor, Tensor]]
+Known = Sequence[tuple[Number, Tensor]]
 """Predictions made so far, (sigma, eps), the latest first."""
 PLMS_WEIGHTS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
 """Adams–Bashforth weights for equal steps of sigma, by the number of predictions."""
@@ -44,24 +46,31 @@ def adams_bashforth_weights(sigma: Tensor, fall_to: Tensor) -> Tensor:
     Reference: Liu et al. 2022 (PNDM), eq. 9 (formulas ``solver.ab2``, ``solver.ab3``, ``solver.ab4``).
     """
     _require_levels(sigma, fall_to)
+    floats = constant(sigma, fall_to)
+    places: list[Number] = sigma.tolist() if floats else list(sigma.unbind())
+    end: Number = fall_to.item() if floats else fall_to
+    if _check.readable(sigma, fall_to):
+        _require_falling(places, end)
     # how far above the first level each lies, in units of the step: nothing below cancels
-    above = (sigma - sigma[0]) / (sigma[0] - fall_to)
-    return _lagrange_means(above)
+    first = places[0]
+    means = _lagrange_means([(place - first) / (first - end) for place in places])
+    return sigma.new_tensor(means) if floats else torch.stack(means)  # type: ignore[arg-type]
 
 
-def _lagrange_means(places: Tensor) -> Tensor:
+def _lagrange_means(places: Sequence[Number]) -> list[Number]:
     """The means over the step of the Lagrange polynomials Π(u + d_m)/(d_m − d_j), u from 0 to 1, j by j."""
-    count = len(places)
-    own = torch.eye(count, dtype=torch.bool, device=places.device)
-    # a row of coefficients for each polynomial, which takes every factor but its own
-    products = torch.zeros_like(own, dtype=places.dtype)
-    products[:, 0] = 1
-    for number in range(count):
-        raised = torch.nn.functional.pad(products[:, :-1], (1, 0))
-        products = torch.where(own[:, number, None], products, places[number] * products + raised)
-    powers = torch.arange(1, count + 1, dtype=places.dtype, device=places.device)
-    distances = torch.where(own, torch.ones_like(products), places[None, :] - places[:, None])
-    return (products / powers).sum(1) / distances.prod(1)
+    return [_lagrange_mean(own, [*places[:j], *places[j + 1 :]]) for j, own in enumerate(places)]
+
+
+def _lagrange_mean(own: Number, others: Sequence[Number]) -> Number:
+    polynomial: list[Number] = [0 * own + 1]
+    for place in others:
+        lifted, raised = [*polynomial, 0.0], [0.0, *polynomial]
+        polynomial = [place * low + high for low, high in zip(lifted, raised, strict=True)]
+    mean: Number = sum(c / (n + 1) for n, c in enumerate(polynomial))
+    for place in others:
+        mean = mean / (place - own)
+    return mean
 
 
 def plms_combination(predictions: Sequence[Tensor]) -> Tensor:
@@ -86,8 +95,7 @@ def plms_combination(predictions: Sequence[Tensor]) -> Tensor:
     if not 1 <= len(predictions) <= 4:
         raise ValueError(f"predictions must hold 1 to 4 tensors, got {len(predictions)}")
     _check.same(**{f"predictions_{index}": value for index, value in enumerate(predictions)})
-    weights = torch.tensor(PLMS_WEIGHTS[len(predictions) - 1], dtype=torch.float64)
-    return combine(list(zip(weights, predictions, strict=True)))
+    return combine(list(zip(PLMS_WEIGHTS[len(predictions) - 1], predictions, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -125,9 +133,10 @@ class AdamsBashforth(Solver):
     ) -> Iterator[Tensor]:
         known = _remember(model, past, self.history)
         for t, s in levels.pairs():
-            known = [(t.sigma, slope(model, x, t)), *known][: self.order]
-            weights = self.weights(torch.stack([sigma for sigma, _ in known]), s.sigma)
-            x = _along(x, weights, known, t, s)
+            known = [(t.numbers.sigma, slope(model, x, t)), *known][: self.order]
+            sigma, fall_to = _tensor([sigma for sigma, _ in known]), _tensor([s.numbers.sigma])[0]
+            weights = self.weights(sigma, fall_to)
+            x = _along(x, weights.tolist() if constant(weights) else weights, known, t, s)
             yield x
 
     def weights(self, sigma: Tensor, fall_to: Tensor) -> Tensor:
@@ -172,33 +181,42 @@ class PLMS(Solver):
         warm, tableau = (3, RK4) if self.warm_up == "rk4" else (1, HEUN)
         for t, s in levels.pairs():
             first = slope(model, x, t)
-            known = [(t.sigma, first), *known][:4]
+            known = [(t.numbers.sigma, first), *known][:4]
             if len(known) <= warm:
                 x = runge_kutta_step(tableau, model, x, t, s, levels, first)
             else:
-                weights = torch.tensor(PLMS_WEIGHTS[len(known) - 1], dtype=torch.float64)
-                x = _along(x, weights.to(t.sigma.device), known, t, s)
+                x = _along(x, PLMS_WEIGHTS[len(known) - 1], known, t, s)
             yield x
 
 
-def _remember(model: Model, past: Past, history: int) -> list[tuple[Tensor, Tensor]]:
+def _remember(model: Model, past: Past, history: int) -> list[tuple[Number, Tensor]]:
     latest = list(past)[::-1][:history]
-    return [(at.sigma, slope(model, x, at)) for at, x in latest]
+    return [(at.numbers.sigma, slope(model, x, at)) for at, x in latest]
 
 
-def _along(x: Tensor, weights: Tensor, known: Known, t: NoiseLevel, s: NoiseLevel) -> Tensor:
+def _along(x: Tensor, weights: Iterable[Number], known: Known, t: NoiseLevel, s: NoiseLevel) -> Tensor:
     """Euler's step in σ along the weighted predictions."""
-    fall = s.scale * (s.sigma - t.sigma)
+    high, low = t.numbers, s.numbers
+    fall = low.scale * (low.sigma - high.sigma)
     terms = [(fall * weight, eps) for weight, (_, eps) in zip(weights, known, strict=True)]
-    return combine([(s.scale / t.scale, x), *terms])
+    return combine([(low.scale / high.scale, x), *terms])
+
+
+def _tensor(numbers: Sequence[Number]) -> Tensor:
+    """Numbers as one tensor, float64."""
+    if any(isinstance(number, Tensor) for number in numbers):
+        return torch.stack([torch.as_tensor(number, dtype=torch.float64) for number in numbers])
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def _require_levels(sigma: Tensor, fall_to: Tensor) -> None:
     for name, value, axes in (("sigma", sigma, 1), ("fall_to", fall_to, 0)):
         if value.dtype != torch.float64 or value.dim() != axes or value.numel() == 0:
             raise ValueError(f"{name} must be float64 with {axes} axes, got {value.dtype}, {value.shape}")
-    if _check.readable(sigma, fall_to):
-        if not bool((sigma.diff() > 0).all()):
-            raise ValueError(f"sigma must rise, the latest level first, got {sigma.tolist()}")
-        if not bool(fall_to < sigma[0]):
-            raise ValueError(f"fall_to must be below sigma[0] = {sigma[0].item()}, got {fall_to.item()}")
+
+
+def _require_falling(sigma: Sequence[Number], fall_to: Number) -> None:
+    if not all(near < far for near, far in pairwise(sigma)):
+        raise ValueError(f"sigma must rise, the latest level first, got {[float(value) for value in sigma]}")
+    if not fall_to < sigma[0]:
+        raise ValueError(f"fall_to must be below sigma[0] = {float(sigma[0])}, got {float(fall_to)}")

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from refdiff import _check
-from refdiff._solver_base import Levels, Model, NoiseLevel, Past, Solver, combine, level
+from refdiff._solver_base import Levels, Model, NoiseLevel, Past, Solver, combine, log
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,26 @@ class Tableau:
         if sum(self.weights) != 1:
             raise ValueError(f"weights must add up to 1, got {sum(self.weights)}")
 
-    @property
+    @cached_property
     def nodes(self) -> tuple[Fraction, ...]:
         """c, the places of the stages in the step: the sums of the rows."""
         return tuple(sum(row, Fraction(0)) for row in self.matrix)
+
+    @cached_property
+    def stages(self) -> list[tuple[list[float], float]]:
+        """The rows and nodes of the stages after the first, as floats."""
+        rows = zip(self.matrix[1:], self.nodes[1:], strict=True)
+        return [([float(share) for share in row], float(node)) for row, node in rows]
+
+    @cached_property
+    def shares(self) -> list[float]:
+        """The weights as floats."""
+        return [float(weight) for weight in self.weights]
+
+    @cached_property
+    def asks_at_end(self) -> bool:
+        """Whether a stage lies where the step ends."""
+        return 1 in self.nodes
 
 
 def _tableau(*rows: str) -> Tableau:
@@ -142,27 +158,28 @@ def runge_kutta_step(
     Returns:
         The state at level s, shaped like x.
     """
-    if s.clean and any(node == 1 for node in tableau.nodes):
+    if tableau.asks_at_end and s.clean:
         tableau = EULER
     slopes = [slope(model, x, t) if first is None else first]
-    for row, node in zip(tableau.matrix[1:], tableau.nodes[1:], strict=True):
+    for row, node in tableau.stages:
         at = _stage(t, s, node, levels)
         slopes.append(slope(model, move(x, slopes, row, t, s, at), at))
-    return move(x, slopes, tableau.weights, t, s, s)
+    return move(x, slopes, tableau.shares, t, s, s)
 
 
 def move(
     x: Tensor,
     slopes: Sequence[Tensor],
-    shares: Sequence[Fraction],
+    shares: Sequence[float],
     t: NoiseLevel,
     s: NoiseLevel,
     at: NoiseLevel,
 ) -> Tensor:
     """x at level t moved along slopes by shares of the fall of σ from t to s, in the scale of ``at``."""
-    fall = at.scale * (s.sigma - t.sigma)
-    terms = [(fall * float(share), k) for share, k in zip(shares, slopes, strict=True) if share != 0]
-    return combine([(at.scale / t.scale, x), *terms])
+    scale, start = at.numbers.scale, t.numbers
+    fall = scale * (s.numbers.sigma - start.sigma)
+    terms = [(fall * share, k) for share, k in zip(shares, slopes, strict=True) if share != 0]
+    return combine([(scale / start.scale, x), *terms])
 
 
 def slope(model: Model, x: Tensor, at: NoiseLevel) -> Tensor:
@@ -172,8 +189,9 @@ def slope(model: Model, x: Tensor, at: NoiseLevel) -> Tensor:
     return eps
 
 
-def _stage(t: NoiseLevel, s: NoiseLevel, node: Fraction, levels: Levels) -> NoiseLevel:
+def _stage(t: NoiseLevel, s: NoiseLevel, node: float, levels: Levels) -> NoiseLevel:
     """The level at a node of the step; its end is the level of the list itself."""
     if node == 1:
         return s
-    return level(-torch.log(t.sigma + float(node) * (s.sigma - t.sigma)), levels.space)
+    high, low = t.numbers.sigma, s.numbers.sigma
+    return levels.at(-log(high + node * (low - high)))

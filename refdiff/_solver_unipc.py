@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from refdiff import _check
@@ -57,22 +56,23 @@ class UniPC(Exponential):
         self, model: Model, x: Tensor, levels: Levels, draws: Iterator[Tensor], past: Past
     ) -> Iterator[Tensor]:
         known = remember(self, model, past, self.history)
-        known = [(levels[0].log_snr, self.ask(model, x, levels[0])), *known]
         for index, (t, s) in enumerate(levels.pairs()):
+            if index == 0:
+                known = [(t.numbers.log_snr, self.ask(model, x, t)), *known]
             left = levels.steps - index
             used = known[: min(self.nodes, left) if self.lower_order_final else self.nodes]
             if s.clean:
                 yield self.onto_data(x, used[0][1], t, s)
                 return
-            at = self.frame(t, s)
-            places = [(place - t.log_snr) / at.h for place, _ in used]
+            at, start = self.frame(t, s), t.numbers.log_snr
+            places = [(place - start) / at.h for place, _ in used]
             outputs = [value for _, value in used]
             predicted = advance(at, x, outputs, places, self.kind)
             if left == 1:
                 yield predicted
                 return
             output = self.ask(model, predicted, s)
-            known = [(s.log_snr, output), *known][: self.nodes]
-            nodes = [*places, torch.ones_like(at.h)]
+            known = [(s.numbers.log_snr, output), *known][: self.nodes]
+            nodes = [*places, 1.0]
             x = advance(at, x, [*outputs, output], nodes, self.kind) if self.corrector else predicted
             yield x
