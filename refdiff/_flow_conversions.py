@@ -2,6 +2,8 @@ r"""What velocity, noise, data and score say of each other. Public names are tho
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -223,9 +225,11 @@ def finite_slope(path: Path, t: Tensor) -> Tensor:
 def determinant(path: Path, t: Tensor) -> Tensor:
     """W, where it can be divided by."""
     W = path.determinant(t)
-    right = torch.isfinite(W) & (W != 0)
-    if _check.readable(W) and not bool(right.all()):
-        raise ValueError(f"t must be where a b' - a' b is finite and not 0, got {_first(t, ~right)}")
+    # one number is judged as a float
+    if _check.readable(W) and not (W.dim() == 0 and math.isfinite(W.item()) and W.item() != 0):
+        right = torch.isfinite(W) & (W != 0)
+        if not bool(right.all()):
+            raise ValueError(f"t must be where a b' - a' b is finite and not 0, got {_first(t, ~right)}")
     return W
 
 

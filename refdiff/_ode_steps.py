@@ -44,7 +44,8 @@ def drift(process: Process, x: Tensor, t: Time, score: Tensor) -> Tensor:
     _check.same(x=x, score=score)
     at = process.time(t)
     _check.batch("t", at, x)
-    return cast(process.drift(at), x) * x - cast(process.diffusion_squared(at) / 2, x) * score
+    on_score = -process.diffusion_squared(at) / 2
+    return torch.addcmul(cast(process.drift(at), x) * x, cast(on_score, x), score)
 
 
 def euler_step(process: Process, score_fn: ScoreFn, x: Tensor, t: Time, s: Time) -> Tensor:
@@ -67,7 +68,7 @@ def euler_step(process: Process, score_fn: ScoreFn, x: Tensor, t: Time, s: Time)
     Reference: formula ``ode.euler_error``.
     """
     at_t, _, h = _interval(process, x, t, s)
-    return x + h * drift(process, x, at_t, score_fn(x, at_t))
+    return torch.addcmul(x, h, drift(process, x, at_t, score_fn(x, at_t)))
 
 
 def heun_step(process: Process, score_fn: ScoreFn, x: Tensor, t: Time, s: Time) -> Tensor:
@@ -91,9 +92,9 @@ def heun_step(process: Process, score_fn: ScoreFn, x: Tensor, t: Time, s: Time) 
     """
     at_t, at_s, h = _interval(process, x, t, s)
     first = drift(process, x, at_t, score_fn(x, at_t))
-    euler = x + h * first
+    euler = torch.addcmul(x, h, first)
     second = drift(process, euler, at_s, score_fn(euler, at_s))
-    return x + h * (first + second) / 2
+    return torch.addcmul(torch.addcmul(x, h / 2, first), h / 2, second)
 
 
 def rk4_step(process: Process, score_fn: ScoreFn, x: Tensor, t: Time, s: Time) -> Tensor:
@@ -119,13 +120,15 @@ def rk4_step(process: Process, score_fn: ScoreFn, x: Tensor, t: Time, s: Time) -
     at_t, at_s, h = _interval(process, x, t, s)
     middle = (at_t + at_s) / 2
     k_1 = drift(process, x, at_t, score_fn(x, at_t))
-    x_2 = x + h / 2 * k_1
+    x_2 = torch.addcmul(x, h / 2, k_1)
     k_2 = drift(process, x_2, middle, score_fn(x_2, middle))
-    x_3 = x + h / 2 * k_2
+    x_3 = torch.addcmul(x, h / 2, k_2)
     k_3 = drift(process, x_3, middle, score_fn(x_3, middle))
-    x_4 = x + h * k_3
+    x_4 = torch.addcmul(x, h, k_3)
     k_4 = drift(process, x_4, at_s, score_fn(x_4, at_s))
-    return x + h / 6 * (k_1 + 2 * k_2 + 2 * k_3 + k_4)
+    for share, slope in ((h / 6, k_1), (h / 3, k_2), (h / 3, k_3), (h / 6, k_4)):
+        x = torch.addcmul(x, share, slope)
+    return x
 
 
 STEPS: dict[str, Callable[[Process, ScoreFn, Tensor, Time, Time], Tensor]] = {

@@ -94,17 +94,27 @@ class Process:
         if value.dtype != torch.float64 or value.dim() > 1:
             shape = tuple(value.shape)
             raise ValueError(f"t must be a float or float64 of shape () or (B,), got {value.dtype}, {shape}")
-        inside = (value >= 0) & (value <= self.end)
-        if _check.readable(value) and not bool(inside.all()):
-            raise ValueError(f"t must lie in 0..{self.end}, got {value[~inside].flatten()[0].item()}")
+        if _check.readable(value):
+            self._require_inside(value)
         return value
+
+    def _require_inside(self, t: Tensor) -> None:
+        # one time is compared as a float: three operations on a tensor of one element take longer than a step
+        times = t if t.dim() else t.item()
+        inside = (times >= 0) & (times <= self.end)
+        if not (inside.all() if isinstance(inside, Tensor) else inside):
+            outside = t if t.dim() == 0 else t[~inside][0]
+            raise ValueError(f"t must lie in 0..{self.end}, got {outside.item()}")
 
 
 def require_earlier(t: Tensor, s: Tensor) -> None:
     """Times with s < t, elementwise."""
     if t.dim() == s.dim() == 1 and t.shape != s.shape:
         raise ValueError(f"s must have the shape of t, {tuple(t.shape)}, got {tuple(s.shape)}")
-    if _check.readable(t, s) and bool((s >= t).any()):
+    if not _check.readable(t, s):
+        return
+    late = s.item() >= t.item() if t.dim() == s.dim() == 0 else bool((s >= t).any())
+    if late:
         low, high = ((value + 0 * (s + t))[s >= t].flatten()[0].item() for value in (s, t))
         raise ValueError(f"s must be below t = {high}, got {low}")
 

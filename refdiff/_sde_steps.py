@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from refdiff import _check
+from refdiff._process_base import require_earlier
 from refdiff.process import Process, Time, Transition
 from refdiff.schedule import cast
 
@@ -39,8 +40,8 @@ class Affine:
         _check.same(x=x, score=score, **({} if noise is None else {"noise": noise}))
         for name, value in (("x", self.x), ("score", self.score), ("noise", self.noise)):
             _check.batch(f"the time of the coefficient of {name}", value, x)
-        mean = cast(self.x, x) * x + cast(self.score, x) * score
-        return mean if noise is None else mean + cast(self.noise, x) * noise
+        mean = torch.addcmul(cast(self.x, x) * x, cast(self.score, x), score)
+        return mean if noise is None else torch.addcmul(mean, cast(self.noise, x), noise)
 
 
 def forward_drift(process: Process, x: Tensor, t: Time) -> Tensor:
@@ -68,7 +69,7 @@ def reverse_drift(process: Process, x: Tensor, t: Time, score: Tensor) -> Tensor
     Reference: Anderson 1982; Song et al. 2021 (score SDE), eq. 6 (formula ``sde.reverse_drift``).
     """
     _check.same(x=x, score=score)
-    return forward_drift(process, x, t) - on(process.diffusion_squared(t), x) * score
+    return torch.addcmul(forward_drift(process, x, t), on(-process.diffusion_squared(t), x), score)
 
 
 def euler_maruyama(process: Process, t: Time, s: Time) -> Affine:
@@ -88,10 +89,10 @@ def euler_maruyama(process: Process, t: Time, s: Time) -> Affine:
 
     Reference: Song et al. 2021 (score SDE), section 4.1 (formula ``sde.euler_maruyama``).
     """
-    process.transition(t, s)
-    h = process.time(t) - process.time(s)
-    f, g_squared = process.drift(t), process.diffusion_squared(t)
-    return Affine(1 - h * f, h * g_squared, (h * g_squared).sqrt())
+    later, earlier = _falling(process, t, s)
+    h = later - earlier
+    added = h * process.diffusion_squared(later)
+    return Affine(1 - h * process.drift(later), added, added.sqrt())
 
 
 def reverse_diffusion(process: Process, t: Time, s: Time) -> Affine:
@@ -150,9 +151,10 @@ def ancestral(process: Process, t: Time, s: Time, kind: Noise = "posterior") -> 
     """
     if kind not in get_args(Noise):
         raise ValueError(f"kind must be one of {', '.join(get_args(Noise))}, got {kind!r}")
-    a, v = process.transition(t, s)
-    share = process.variance(s) / process.variance(t) if kind == "posterior" else torch.ones_like(v)
-    return Affine(1 / a, v / a, (v * share).sqrt())
+    later, earlier = process.time(t), process.time(s)
+    a, v = process.transition(later, earlier)
+    power = v if kind == "forward" else v * (process.variance(earlier) / process.variance(later))
+    return Affine(1 / a, v / a, power.sqrt())
 
 
 def identity(process: Process, t: Time, s: Time) -> Affine:
@@ -196,14 +198,15 @@ def heun_step(
     Reference: Kloeden and Platen 1992, section 15.1 (formulas ``sde.heun_mean``,
         ``sde.heun_variance``).
     """
-    process.transition(t, s)
-    later, earlier = process.time(t), process.time(s)
-    h = on(later - earlier, x)
+    later, earlier = _falling(process, t, s)
+    if noise is not None:
+        _check.same(x=x, noise=noise)
+    h, root = later - earlier, (later - earlier).sqrt()
+    start, end = root * process.diffusion(later), root * process.diffusion(earlier)
     first = reverse_drift(process, x, later, score_fn(x, later))
-    kick = _kick(process, later, earlier, noise, x)
-    guess = x - h * first + (kick[0] if kick else 0)
+    guess = _moved(x, (-h, first), (start, noise))
     second = reverse_drift(process, guess, earlier, score_fn(guess, earlier))
-    return x - h / 2 * (first + second) + ((kick[0] + kick[1]) / 2 if kick else 0)
+    return _moved(x, (-h / 2, first), (-h / 2, second), ((start + end) / 2, noise))
 
 
 def runge_kutta_step(
@@ -240,28 +243,30 @@ def runge_kutta_step(
         ``sde.runge_kutta_noise``, ``sde.brownian_integral``).
     """
     _check.same(x=x, noise=noise, second_noise=second_noise)
-    process.transition(t, s)
-    later, earlier = process.time(t), process.time(s)
+    later, earlier = _falling(process, t, s)
     h, root, inner = later - earlier, (later - earlier).sqrt(), later - 0.75 * (later - earlier)
     start, end = root * process.diffusion(later), root * process.diffusion(earlier)
     first = reverse_drift(process, x, later, score_fn(x, later))
-    kick = on(0.75 * start, x) * noise + on(0.75 * start / math.sqrt(3), x) * second_noise
-    stage = x - on(0.75 * h, x) * first + kick
+    kick = (0.75 * start, noise), (0.75 * start / math.sqrt(3), second_noise)
+    stage = _moved(x, (-0.75 * h, first), *kick)
     second = reverse_drift(process, stage, inner, score_fn(stage, inner))
-    moved = x - on(h / 3, x) * first - on(2 * h / 3, x) * second
-    spread = on((start + end) / 2, x) * noise + on((start - end) / math.sqrt(12), x) * second_noise
-    return moved + spread
+    spread = ((start + end) / 2, noise), ((start - end) / math.sqrt(12), second_noise)
+    return _moved(x, (-h / 3, first), (-2 * h / 3, second), *spread)
 
 
-def _kick(
-    process: Process, t: Tensor, s: Tensor, noise: Tensor | None, x: Tensor
-) -> tuple[Tensor, Tensor] | None:
-    """The noise of a step with the diffusion of its beginning and of its end."""
-    if noise is None:
-        return None
-    _check.same(x=x, noise=noise)
-    first, second = (on((t - s).sqrt() * process.diffusion(u), x) * noise for u in (t, s))
-    return first, second
+def _falling(process: Process, t: Time, s: Time) -> tuple[Tensor, Tensor]:
+    """Times of the process with s < t."""
+    later, earlier = process.time(t), process.time(s)
+    require_earlier(later, earlier)
+    return later, earlier
+
+
+def _moved(x: Tensor, *terms: tuple[Tensor, Tensor | None]) -> Tensor:
+    """A state and multiples of others, of which one that is None is left out."""
+    for coefficient, other in terms:
+        if other is not None:
+            x = torch.addcmul(x, on(coefficient, x), other)
+    return x
 
 
 def corrector_step(x: Tensor, score: Tensor, noise: Tensor, step: float | Tensor) -> Tensor:
@@ -286,7 +291,7 @@ def corrector_step(x: Tensor, score: Tensor, noise: Tensor, step: float | Tensor
     _check.same(x=x, score=score, noise=noise)
     size = positive(step)
     _check.batch("step", size, x)
-    return x + cast(size, x) * score + cast((2 * size).sqrt(), x) * noise
+    return _moved(x, (size, score), ((2 * size).sqrt(), noise))
 
 
 def corrector_step_size(

@@ -249,9 +249,9 @@ def ddim_step(path: Path, x: Tensor, t: Time, s: Time, velocity: Tensor) -> Tens
     """
     _check.same(x=x, velocity=velocity)
     t, s = time_of(path, t, x), time_of(path, s, x, "s")
-    W = determinant(path, t)
-    on_x = (path.scale(s) * path.std_slope(t) - path.std(s) * path.scale_slope(t)) / W
-    on_velocity = (path.scale(t) * path.std(s) - path.scale(s) * path.std(t)) / W
+    W, a_s, b_s = determinant(path, t), path.scale(s), path.std(s)
+    on_x = (a_s * path.std_slope(t) - b_s * path.scale_slope(t)) / W
+    on_velocity = (path.scale(t) * b_s - a_s * path.std(t)) / W
     return combine(x, on_x, velocity, on_velocity)
 
 
