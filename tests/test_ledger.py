@@ -33,6 +33,17 @@ ROWS = ledger.rows()
 STARTED = [name for name in ledger.DOCUMENTS if any(row.source == name for row in ROWS.values())]
 
 
+def chapter(number: str) -> str:
+    """S004 is judged chapter by chapter; the others as a whole."""
+    return number.partition(".")[0] if "." in number else ""
+
+
+def begun(document: str, number: str) -> bool:
+    """Whether the document, or its chapter, has rows with a number."""
+    whole = f"{document}:{chapter(number)}."
+    return any(id.startswith(whole) if chapter(number) else id.startswith(document) for id in ROWS)
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=lambda row: row.id)
 def test_the_check_finds_what_the_row_says(row: Row) -> None:
     outcome = row.outcome
@@ -46,7 +57,12 @@ def test_the_check_finds_what_the_row_says(row: Row) -> None:
 @pytest.mark.parametrize("document", STARTED)
 def test_every_number_of_a_document_has_a_row(document: str) -> None:
     numbered = [("", ledger.EQUATIONS), ("alg", ledger.ALGORITHMS), ("fig", ledger.FIGURES)]
-    needed = [f"{document}:{kind}{number}" for kind, table in numbered for number in table.get(document, ())]
+    needed = [
+        f"{document}:{kind}{number}"
+        for kind, table in numbered
+        for number in table.get(document, ())
+        if begun(document, number)
+    ]
     assert [id for id in needed if id not in ROWS] == []
 
 
