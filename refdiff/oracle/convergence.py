@@ -194,6 +194,8 @@ def predicted(kind: str, x: Array, x_0: Array, scale: float, std: float) -> Arra
 
 def _one(value: Any, name: str) -> float:
     """A level that is the same for all rows."""
+    if isinstance(value, float) or (isinstance(value, Tensor) and value.dim() == 0):
+        return float(value)
     found = value.detach().double().reshape(-1).numpy() if isinstance(value, Tensor) else np.ravel(value)
     if len(found) == 0 or (found != found[0]).any():
         raise ValueError(f"{name} must be one level, got {value}")

@@ -307,19 +307,13 @@ def _named(kind: str) -> str:
     return "data" if kind == "x_0" else "noise"
 
 
-def recognised(found: Influence, tolerance: float) -> tuple[Candidate | None, float]:
-    """The simplest candidate that every full step is, and the largest error of the nearest one."""
-    steps = found.answers
-    nearest = np.inf
+def recognised(found: Influence, tolerance: float) -> Candidate | None:
+    """The simplest candidate that every full step is."""
     for candidate in candidates():
-        which = range(candidate.points - 1, steps - 1)
-        if len(which) < 2:
-            continue
-        error = max(difference(found, candidate, i) for i in which)
-        nearest = min(nearest, error)
-        if error <= tolerance:
-            return candidate, error
-    return None, float(nearest)
+        which = range(candidate.points - 1, found.answers - 1)
+        if len(which) >= 2 and all(difference(found, candidate, i) <= tolerance for i in which):
+            return candidate
+    return None
 
 
 def difference(found: Influence, candidate: Candidate, i: int) -> float:

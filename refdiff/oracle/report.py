@@ -21,7 +21,7 @@ class Diagnosis:
 
     Args:
         family: schedule, index, variance, sqrt, sign, parameterization, noise-at-t0, precision, loss-weight,
-            likelihood, guidance, data-scaling, state-broadcast, convention, or unknown.
+            likelihood, guidance, data-scaling, state-broadcast, discretization, convention, or unknown.
         message: in words, with the wrong form and the right one.
         formula: the formula that fits what was measured.
         dialect: the dialect that would make the check pass.

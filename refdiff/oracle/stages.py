@@ -85,7 +85,7 @@ def formula(found: Influence, tolerance: float) -> tuple[str, str]:
     """The name of the formula of each step, and the family where it is a mistake; or nothing."""
     if not _ordered(found):
         return "", ""
-    candidate, _ = histories.recognised(found, max(tolerance, CLOSE))
+    candidate = histories.recognised(found, max(tolerance, CLOSE))
     return ("", "") if candidate is None else (candidate.name, candidate.family)
 
 

@@ -166,8 +166,10 @@ class Dialect:
         first_time: the process time from which ``ode_log_likelihood`` integrates.
         order, start_order: of ``solve`` and ``solver_step``: the power of the step in the error, and the same
             of a first step, that has no history; None: any, and it is named.
-        strong_order: of a solver with noise, the order at the same Brownian motion; None: not asked.
-        solver: the name in ``refdiff.solver.SOLVERS`` whose steps these are; None: any, and it is named.
+        strong_order: of ``solve`` with one noise a step, the increments of one Brownian motion in order: the
+            power of the step in the distance of its paths, at most 1; None: not asked.
+        solver: the name in ``refdiff.solver.SOLVERS`` whose steps these are, with each length of the history
+            that ``solver_step`` takes; None: any, and it is named.
         solver_space: of the levels that ``solve`` is given: "vp", "ve" or "flow" (scale + std = 1).
         solver_grid: the levels for which an order is declared: "any", or even in "log_snr", "sigma" or "time"
             (std of "flow").
@@ -378,7 +380,8 @@ class Target:
     Solvers: ``solve(model, x, scales, stds, noises)``: from the first to the last of levels x = scale x_0 +
     std eps, (N+1,), the noisiest first, with ``model(x, scale, std)`` and noises (M, B, *) of which any
     number may be used; ``solver_step(x, scales, stds, outputs, noise)``: one step to the last of K+1 levels,
-    by K outputs (K, B, *) of the model at the levels before it, x being at the last but one.
+    by K outputs (K, B, *) of the model at the levels before it, x being at the last but one and the noise
+    standard normal, shaped like x.
     """
 
     name: str = ""

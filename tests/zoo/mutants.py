@@ -7,6 +7,7 @@ from tests.zoo import (
     own_likelihoods,
     own_losses,
     own_solvers,
+    own_steps,
     time_known,
     time_own_flows,
 )
@@ -25,6 +26,7 @@ REGISTERED = (
     own_likelihoods,
     own_losses,
     own_solvers,
+    own_steps,
     time_known,
     time_own_flows,
 )

@@ -262,6 +262,10 @@ mutant("noise-not-declared", "noise-at-t0", Ancestral, spoken={"solver_noise": F
 mutant(
     "noise-forgotten", "noise-at-t0", Ancestral, "variance", "schedule", z=lambda self, y: torch.zeros_like(y)
 )
+mutant(
+    "noise-of-changing-signs", "sign", Ancestral,
+    spoken={"strong_order": 1.0}, z=lambda self, y: changing(self),
+)  # fmt: skip
 mutant("up-squared", "variance", Ancestral, "sqrt", up=lambda self, a, b: b * (1 - (b / a) ** 2))
 mutant("up-of-the-old-level", "variance", Ancestral, up=lambda self, a, b: a * math.sqrt(1 - (b / a) ** 2))
 mutant("noise-of-one-row", "state-broadcast", Drawing, z=lambda self, y: torch.randn_like(y[:1]))
@@ -289,6 +293,12 @@ mutant(
     "sde-ratio-upside-down", "discretization", Stochastic, between=lambda self, a, b, r: a + (a - b) * r / 2
 )
 mutant("sde-history-ignored", "discretization", Stochastic, between=lambda self, a, b, r: a)
+
+
+def changing(self: Any) -> Tensor:
+    """The law is right, but the noises of neighbouring steps do not add up to that of a longer one."""
+    self.signed = -getattr(self, "signed", -1)
+    return self.signed * next(self.noises)
 
 
 def kept_first(self: Any, i: int) -> Tensor:

@@ -361,8 +361,8 @@ def spoken(cls: type[Target], **changes: Any) -> Callable[[], Target]:
 
 
 ORIGINALS: list[Callable[[], Target]] = [
-    Textbook, Heun, Churned, Middle, TwoPoints, ThreePoints, Multistep, EqualSteps, RungeKutta, Corrected,
-    Ancestral, Stochastic, Drawing, Straight,
+    Textbook, Heun, spoken(Churned, strong_order=1.0), Middle, TwoPoints, ThreePoints, Multistep, EqualSteps,
+    RungeKutta, Corrected, Ancestral, Stochastic, spoken(Drawing, strong_order=1.0), Straight,
 ]  # fmt: skip
 CONVENTIONS: list[Callable[[], Target]] = [
     spoken(Textbook, solver_space="ve", parameterization="x_0"),
@@ -372,7 +372,7 @@ CONVENTIONS: list[Callable[[], Target]] = [
     spoken(TwoPoints, parameterization="score"),
     spoken(TwoPoints, solver_space="ve", parameterization="v"),
     spoken(TwoPoints, dtype="float32"),
-    spoken(Stochastic, solver_space="ve", solver=None),
-    spoken(Ancestral, dtype="float32", order=None, solver_noise=None),
+    spoken(Stochastic, solver_space="ve", solver=None, strong_order=1.0),
+    spoken(Ancestral, dtype="float32", order=None, solver_noise=None, strong_order=1.0),
     spoken(Heun, order=None, start_order=None),
 ]
