@@ -8,7 +8,15 @@ from typing import Any
 
 from refdiff.oracle.target import Target
 
-LIBRARIES = ("diffusers", "torchebm", "azula", "score_models", "k_diffusion")
+LIBRARIES = ("diffusers", "torchebm", "azula", "score_models", "k_diffusion", "torchcfm", "flow_matching")
+# classes with a module of their own
+MODULES = {
+    "diffusers:ScoreSdeVeScheduler": "diffusers_sde",
+    "diffusers:ScoreSdeVpScheduler": "diffusers_sde",
+    "diffusers:FlowMatchEulerDiscreteScheduler": "diffusers_flow",
+    "azula:ItoSampler": "azula_sde",
+    "azula:PCSampler": "azula_sde",
+}
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Target:
@@ -26,7 +34,8 @@ def load(name: str, options: Mapping[str, Any] | None = None) -> Target:
     if not colon or library not in LIBRARIES:
         known = ", ".join(f"{known}:Class" for known in LIBRARIES)
         raise ValueError(f"name must be one of {known}, got {name!r}")
-    target: Target = import_module(f"{__name__}.{library}").load(cls, parsed(options or {}))
+    module = MODULES.get(name, library)
+    target: Target = import_module(f"{__name__}.{module}").load(cls, parsed(options or {}))
     return target
 
 
