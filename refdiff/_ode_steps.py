@@ -119,16 +119,14 @@ def rk4_step(process: Process, score_fn: ScoreFn, x: Tensor, t: Time, s: Time) -
     """
     at_t, at_s, h = _interval(process, x, t, s)
     middle = (at_t + at_s) / 2
-    k_1 = drift(process, x, at_t, score_fn(x, at_t))
-    x_2 = torch.addcmul(x, h / 2, k_1)
-    k_2 = drift(process, x_2, middle, score_fn(x_2, middle))
-    x_3 = torch.addcmul(x, h / 2, k_2)
-    k_3 = drift(process, x_3, middle, score_fn(x_3, middle))
-    x_4 = torch.addcmul(x, h, k_3)
-    k_4 = drift(process, x_4, at_s, score_fn(x_4, at_s))
-    for share, slope in ((h / 6, k_1), (h / 3, k_2), (h / 3, k_3), (h / 6, k_4)):
-        x = torch.addcmul(x, share, slope)
-    return x
+    k = drift(process, x, at_t, score_fn(x, at_t))
+    # the sum grows with each slope, as all four of them together would not stay in the cache
+    x_s = torch.addcmul(x, h / 6, k)
+    for reach, weight, at in ((h / 2, h / 3, middle), (h / 2, h / 3, middle), (h, h / 6, at_s)):
+        stage = torch.addcmul(x, reach, k)
+        k = drift(process, stage, at, score_fn(stage, at))
+        x_s = torch.addcmul(x_s, weight, k)
+    return x_s
 
 
 STEPS: dict[str, Callable[[Process, ScoreFn, Tensor, Time, Time], Tensor]] = {

@@ -67,7 +67,7 @@ class VP(Process):
     def integral(self, t: Time) -> Tensor:
         """The integral B(t) of the rate from 0."""
         at = self.time(t)
-        return at * (self.beta_min + 0.5 * at * (self.beta_max - self.beta_min))
+        return at * (self.beta_min + at * (0.5 * (self.beta_max - self.beta_min)))
 
     def between(self, t: Time, s: Time) -> Tensor:
         """The integral of the rate from s to t, without the difference of two integrals."""
