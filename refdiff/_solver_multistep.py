@@ -134,8 +134,8 @@ class AdamsBashforth(Solver):
         known = _remember(model, past, self.history)
         for t, s in levels.pairs():
             known = [(t.numbers.sigma, slope(model, x, t)), *known][: self.order]
-            sigma, fall_to = _tensor([sigma for sigma, _ in known]), _tensor([s.numbers.sigma])[0]
-            weights = self.weights(sigma, fall_to)
+            fall_to = torch.as_tensor(s.numbers.sigma, dtype=torch.float64)
+            weights = self.weights(_tensor([sigma for sigma, _ in known]), fall_to)
             x = _along(x, weights.tolist() if constant(weights) else weights, known, t, s)
             yield x
 

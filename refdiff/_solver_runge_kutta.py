@@ -161,8 +161,9 @@ def runge_kutta_step(
     if tableau.asks_at_end and s.clean:
         tableau = EULER
     slopes = [slope(model, x, t) if first is None else first]
+    places = {node: _stage(t, s, node, levels) for node in {node for _, node in tableau.stages}}
     for row, node in tableau.stages:
-        at = _stage(t, s, node, levels)
+        at = places[node]
         slopes.append(slope(model, move(x, slopes, row, t, s, at), at))
     return move(x, slopes, tableau.shares, t, s, s)
 
