@@ -193,6 +193,16 @@ def test_the_conversions_of_flow_matching_agree(name: str):
     assert torch.allclose(v, (ahead - behind) / 2e-6, atol=1e-6)
 
 
+def test_the_conversions_spread_times_along_the_last_axis():
+    from flow_matching.path import CondOTProbPath
+
+    path, t = CondOTProbPath(), torch.tensor([0.25, 0.75])
+    sample = path.sample(torch.ones(2, 2), torch.zeros(2, 2), t)
+    wanted = path.velocity_to_target(sample.dx_t, sample.x_t, t[:, None])
+    assert torch.allclose(wanted, torch.zeros(2, 2))
+    assert path.velocity_to_target(sample.dx_t, sample.x_t, t).abs().max() > 0.4
+
+
 def test_a_transformed_model_is_exact_between_the_ends():
     from flow_matching.path import scheduler
 
