@@ -77,6 +77,12 @@ class NoiseLevel:
         """The level to reckon with."""
         return Numbers(self.scale, self.std) if self.floats is None else self.floats
 
+    def read(self) -> NoiseLevel:
+        """The same level with its floats, where these can be had."""
+        if self.floats is None and constant(self.scale, self.std):
+            return NoiseLevel(self.scale, self.std, Numbers(self.scale.item(), self.std.item()))
+        return self
+
     @property
     def clean(self) -> bool:
         """Whether there is no noise at all; on the meta device, where nothing tells, it is assumed that there
@@ -316,7 +322,8 @@ class Solver(ABC):
             raise ValueError("x must have shape (B, *), got ()")
         _require_past(x, levels[0], past)
         yield x
-        yield from self.states(model, x, levels, iter(noises if noises is not None else ()), past)
+        known = [(at.read(), state) for at, state in past]
+        yield from self.states(model, x, levels, iter(noises if noises is not None else ()), known)
 
 
 def take(draws: Iterator[Tensor], x: Tensor) -> Tensor:

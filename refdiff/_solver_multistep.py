@@ -203,10 +203,11 @@ def _along(x: Tensor, weights: Iterable[Number], known: Known, t: NoiseLevel, s:
 
 
 def _tensor(numbers: Sequence[Number]) -> Tensor:
-    """Numbers as one tensor, float64."""
-    if any(isinstance(number, Tensor) for number in numbers):
-        return torch.stack([torch.as_tensor(number, dtype=torch.float64) for number in numbers])
-    return torch.tensor(numbers, dtype=torch.float64)
+    """Numbers as one tensor, float64, on the device of those that are tensors."""
+    device = next((number.device for number in numbers if isinstance(number, Tensor)), None)
+    if device is None:
+        return torch.tensor(numbers, dtype=torch.float64)
+    return torch.stack([torch.as_tensor(number, dtype=torch.float64, device=device) for number in numbers])
 
 
 def _require_levels(sigma: Tensor, fall_to: Tensor) -> None:
