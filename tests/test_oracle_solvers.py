@@ -62,6 +62,20 @@ def test_an_order_is_extrapolated_and_rounding_is_not_measured():
     assert third is not None and abs(third.value - 3) < 1e-6
 
 
+def test_an_order_that_is_far_off_is_believed_where_the_slopes_are_steady():
+    asked = []
+
+    def first(steps: int) -> float:
+        asked.append(steps)
+        return 1 / steps
+
+    found = cv.measured(first, (12, 24, 48, 96, 192), lambda n: 1e-16, 2)
+    assert found is not None and abs(found.value - 1) < 1e-6 and asked == [12, 24, 48]
+    # slopes that still rise are waited for
+    late = cv.measured(lambda n: 1 / n**2 - 9 / n**3, (12, 24, 48, 96, 192), lambda n: 1e-16, 2)
+    assert late is not None and abs(late.value - 2) < 0.1
+
+
 @pytest.mark.parametrize("name", ["dpm_2m", "sde_dpmpp_2m_heun"])
 def test_the_order_of_a_solver_is_read_from_it_and_its_name_is_found(name: str):
     solver = SOLVERS[name]

@@ -355,6 +355,12 @@ class Order:
         slopes = self.slopes
         return bool(abs(slopes[-1] - slopes[-2]) <= SETTLED)
 
+    @property
+    def steady(self) -> bool:
+        """Whether they agree by far."""
+        slopes = self.slopes
+        return bool(abs(slopes[-1] - slopes[-2]) <= SETTLED / 2)
+
     def __str__(self) -> str:
         shown = ", ".join(
             f"{error:.2g} at {steps}" for steps, error in zip(self.steps, self.errors, strict=True)
@@ -395,7 +401,9 @@ def measured(
             order = Order(counts[len(found) - 3 : len(found)], tuple(found[-3:]))
             enough = wanted is not None and not exact and min(order.slopes) >= wanted - WITHIN
             near = wanted is None or abs(order.value - wanted) <= WITHIN
-            if enough or (order.settled and (near or (far and steps > FEW))):
+            off = 0.0 if wanted is None else order.value - wanted
+            gross = order.steady and (abs(off) if exact else -off) > GROSS
+            if enough or gross or (order.settled and (near or (far and steps > FEW))):
                 return order
             far = order.settled
     if len(found) < 3:
@@ -409,3 +417,5 @@ ABOVE = 40.0
 WITHIN = 0.1
 # an order that is not the declared one is believed above these many steps, where the slopes agreed before
 FEW = 48
+# an order that is off by so much is believed where the slopes are steady
+GROSS = 0.5
