@@ -351,17 +351,18 @@ def _refutation(node: Formula, wrong: sp.Expr, name: str) -> Theorem | str:
     generators = Generators()
     right, wrong = (_real(side, generators) for side in (node.closed, wrong))
     statement = _statement((right, wrong), generators, node.assumptions)
-    point = _rational_point(right - wrong, statement.variables, generators, node.assumptions)
+    point = _rational_point((right, wrong), statement.variables, generators, node.assumptions)
     if point is None:
         return "no rational witness with rational roots"
     values = {symbol: f"({value.numerator}/{value.denominator})" for symbol, value in point.items()}
     names = " ".join(_variable(v) for v in statement.variables)
     claim = " /\\ ".join([*statement.hypotheses, f"{_coq(right)} <> {_coq(wrong)}"])
     witnesses = ", ".join(values[v] for v in statement.variables)
-    gap = _value(right - wrong, point)
+    gap = _value(right, point) - _value(wrong, point)
     difference = f"{_coq(right, values)} - ({_coq(wrong, values)}) = {gap.numerator}/{gap.denominator}"
+    there_is, witness = (f"exists {names} : R, ", f"exists {witnesses}.\n") if names else ("", "")
     text = (
-        f"Theorem {name} : exists {names} : R, {claim}.\nProof.\nexists {witnesses}.\n"
+        f"Theorem {name} : {there_is}{claim}.\nProof.\n{witness}"
         f"assert (E : {difference}) by (field; side).\n"
         "repeat (split; [first [lra | field; lra | nra]|]).\n"
         f"apply Rminus_not_eq. rewrite E. apply {'Rgt' if gap > 0 else 'Rlt'}_not_eq. lra.\nQed."
@@ -392,9 +393,12 @@ rational too."""
 
 
 def _rational_point(
-    gap: sp.Expr, variables: Sequence[sp.Symbol], generators: Generators, assumptions: Sequence[sp.Basic]
+    apart: tuple[sp.Expr, sp.Expr],
+    variables: Sequence[sp.Symbol],
+    generators: Generators,
+    assumptions: Sequence[sp.Basic],
 ) -> dict[sp.Symbol, Fraction] | None:
-    """Random simple points until every root is rational and the two sides differ."""
+    """Random simple points until every root is rational, and the two sides have values that differ."""
     draw = random.Random(1)
     roots = {root for root, _, _ in generators.relations}
     plain = [v for v in variables if v not in roots]
@@ -410,7 +414,7 @@ def _rational_point(
             continue
         try:
             ordered = all(_holds(r, _value(lhs, point), _value(rhs, point)) for r, lhs, rhs in sides)
-            if ordered and _value(gap, point) != 0:
+            if ordered and _value(apart[0], point) != _value(apart[1], point):
                 return point
         except ZeroDivisionError:
             continue
