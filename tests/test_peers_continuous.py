@@ -98,7 +98,9 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("name", "port", "wrong"), installed(BROKEN), ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("name", "port", "wrong"), installed(BROKEN), ids=lambda value: value if isinstance(value, str) else "broken"
+)
 def test_a_broken_one_is_failed(name: str, port: str, wrong):
     target = adapters.load(name, SHORT if name in (VE, VP) else {})
     setattr(target, port, wrong(getattr(target, port)))
