@@ -26,7 +26,10 @@ def test_a_correct_solver_passes_in_its_convention(make):
     assert report["solve.gaussian"].status == "pass"
 
 
-@pytest.mark.parametrize("law", [cv.Point(), cv.Gaussian(), cv.Quiet(1), cv.Quiet(4)], ids="point gaussian quiet-1 quiet-4".split())
+LAWS = {"point": cv.Point(), "gaussian": cv.Gaussian(), "quiet-1": cv.Quiet(1), "quiet-4": cv.Quiet(4)}
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS.keys())
 def test_the_exact_solution_is_the_one_of_the_differential_equation(law: cv.Law):
     for a, b in ((cv.LOW, cv.HIGH), (-0.3, 0.9)):
         numeric = [quad(lambda at, i=i: law.share(at)[i], a, b, epsabs=1e-13)[0] for i in range(cv.D)]

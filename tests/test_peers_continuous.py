@@ -99,7 +99,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(
-    ("name", "port", "wrong"), installed(BROKEN), ids=lambda value: value if isinstance(value, str) else "broken"
+    ("name", "port", "wrong"), installed(BROKEN), ids=lambda value: getattr(value, "__name__", value)
 )
 def test_a_broken_one_is_failed(name: str, port: str, wrong):
     target = adapters.load(name, SHORT if name in (VE, VP) else {})
