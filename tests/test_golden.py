@@ -403,7 +403,7 @@ def test_export_is_self_contained() -> None:
     ]
     assert [row["value"] for row in rows] == values
     assert set(whole["sha256"]) == {f"ddim/{file['name']}.json" for file in whole["files"]}
-    with pytest.raises(ValueError, match="topic must be one of data, ddim"):
+    with pytest.raises(ValueError, match="topic must be one of consistency, data, ddim"):
         golden.export("gan")
     with pytest.raises(ValueError, match="format must be json or csv"):
         golden.export("ddim", "pickle")

@@ -17,6 +17,7 @@ CLEAN = {
     "refdiff/__main__.py": "import refdiff.cli\n",
     "refdiff/ddpm.py": "import math\n",
     "refdiff/cli.py": "import derivations\nimport refdiff.oracle\nimport refdiff.golden\n",
+    "refdiff/cli_ledger.py": "import derivations\n",
     "refdiff/cli_proofs.py": "import derivations\n",
     "refdiff/cli_target.py": "import refdiff.oracle\n",
     "refdiff/golden.py": "import derivations.golden\n",
