@@ -64,7 +64,6 @@ STEP = sp.Function("beta", positive=True)
             "MONAI PR#8427",
         ),
         Decoy("first-missing", Product(1 - STEP(i), (i, 2, t)), "index", "the product starts at 2"),
-        Decoy("from-zero", Product(1 - STEP(i), (i, 0, t)), "index", "the product starts at 0", "S002:§4/1"),
         Decoy("betas", Product(STEP(i), (i, 1, t)), "variance", "β where α belongs"),
         Decoy("sum", 1 - Sum(STEP(i), (i, 1, t)), "discretization", "the product to first order only"),
         Decoy("exponential", exp(-Sum(STEP(i), (i, 1, t))), "discretization", "1−β ≈ e^{−β}", "S004:§8.2/1"),
