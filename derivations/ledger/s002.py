@@ -25,8 +25,8 @@ from derivations.ledger.checks import (
     Proved,
     Steps,
 )
+from derivations.ledger.common import linear_levels, one_step_exponent
 from derivations.ledger.row import Row
-from derivations.ledger.s003 import linear_levels, one_step_exponent
 from derivations.symbols import (
     abar_s,
     abar_t,

@@ -17,15 +17,13 @@ import sympy as sp
 
 from derivations.ddpm import (
     BETA_TILDE_S,
-    KERNEL,
-    MARGINAL_PREV,
     MARGINAL_S,
     MARGINAL_T,
     RATIO,
     SKIP_KERNEL,
     SKIP_MEAN,
 )
-from derivations.kit import Enumeration, Expectation, Identity, Induction, LogDensity, Series, Step
+from derivations.kit import Enumeration, Expectation, Identity, Induction, Series, Step
 from derivations.ledger.checks import (
     Approximation,
     Definition,
@@ -34,19 +32,17 @@ from derivations.ledger.checks import (
     Proved,
     Steps,
 )
+from derivations.ledger.common import collected, linear_levels, one_step_exponent, shown
 from derivations.ledger.row import Row
 from derivations.symbols import (
-    abar_prev,
     abar_s,
     abar_t,
-    alpha_t,
     data_variance,
     h,
     sigma,
     x,
     x_0,
     x_0_variance,
-    x_prev,
     x_s,
     x_t,
     z,
@@ -56,34 +52,6 @@ _SU = (
     "Right in Su's letters, where α_t² + β_t² = 1: his α_t, ᾱ_t and β̄_t are √α_t, √ᾱ_t and √(1−ᾱ_t) of Ho "
     "et al. The notes define only the letters of Ho et al."
 )
-_DIGITS = 10**40
-
-
-def linear_levels() -> list[Fraction]:
-    """ᾱ_0 to ᾱ_1000 of the linear schedule from 1/10000 to 1/50, to 40 digits."""
-    kept = [Fraction(1)]
-    for t in range(1000):
-        share = 1 - Fraction(1, 10000) - Fraction(t, 999) * (Fraction(1, 50) - Fraction(1, 10000))
-        kept.append(Fraction(round(kept[-1] * share * _DIGITS), _DIGITS))
-    return kept
-
-
-def shown(value: Fraction) -> str:
-    return str(sp.N(sp.Rational(value.numerator, value.denominator), 3))
-
-
-def _collected(
-    product: LogDensity, variable: sp.Symbol, kept: sp.Expr, level: sp.Expr, linear: int
-) -> Identity:
-    """The exponent as a square and a linear term of ``variable``; the rest does not have it."""
-    square = (kept / (1 - kept) + 1 / (1 - level)) * variable**2
-    cross = (sp.sqrt(kept) / (1 - kept) * x_t + sp.sqrt(level) / (1 - level) * x_0) * variable
-    rest = product.exponent + (square - linear * cross) / 2
-    return Identity(f"the rest is free of {variable}", sp.diff(rest, variable), sp.Integer(0))
-
-
-def one_step_exponent(linear: int) -> list[Step]:
-    return [_collected(KERNEL * MARGINAL_PREV / MARGINAL_T, x_prev, alpha_t, abar_prev, linear)]
 
 
 def _many(linear: int) -> list[Step]:
@@ -91,7 +59,7 @@ def _many(linear: int) -> list[Step]:
     total = kept / (1 - kept) + 1 / (1 - level)
     joined = (1 - kept * level) / (1 - level - kept + kept * level)
     return [
-        _collected(SKIP_KERNEL * MARGINAL_S / MARGINAL_T, x_s, kept, level, linear),
+        collected(SKIP_KERNEL * MARGINAL_S / MARGINAL_T, x_s, kept, level, linear),
         Identity("one quotient for the precision", total, joined),
     ]
 
