@@ -14,6 +14,7 @@ from typing import Any
 import sympy as sp
 
 import derivations
+from derivations import ledger
 from derivations.kit import coq
 from derivations.kit.coq import Certificate
 from derivations.kit.formula import Formula, Report
@@ -198,6 +199,7 @@ def explanation(formula: Formula) -> Row:
         "proof": [{"kind": step.kind, "title": step.title} for step in formula.steps()],
         "uses": list(formula.uses),
         "used_by": [id for id, other in registry.items() if formula.id in other.uses],
+        "ledger": ledger.by_formula(formula.id, ledger.rows().values()),
         "decoys": [
             {
                 "id": decoy.id,

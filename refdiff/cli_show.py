@@ -91,6 +91,7 @@ def _where(row: Row) -> list[str]:
     """Where it is printed, implemented and used."""
     fields = {
         "Printed in": row["citations"],
+        "In the ledger": row["ledger"],
         "Reference": [row["reference"]] if row["reference"] else [],
         "Uses": row["uses"],
         "Used by": row["used_by"],

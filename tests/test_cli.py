@@ -243,6 +243,7 @@ def test_explain_says_what_where_and_how_wrong(tmp_path: Path) -> None:
     written = read(tmp_path / "e.json")
     assert {"statement", "symbols", "proof", "uses", "decoys", "citations", "reference"} <= written.keys()
     assert "β̃ₜ" in result.stdout
+    assert written["ledger"] and f"In the ledger: {', '.join(written['ledger'])}" in result.stdout
     assert all(decoy["note"] in result.stdout for decoy in written["decoys"])
     assert all(row["meaning"] in result.stdout for row in written["symbols"])
 
