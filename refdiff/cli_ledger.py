@@ -25,6 +25,8 @@ SEVERITIES = {
     "number": "changes a number",
     "wording": "is a matter of words",
 }
+OF_MANY = {"breaks": "break an implementation", "number": "change a number", "wording": "are a matter of words"}
+"""The same of several."""
 ORIGINS = {
     "author": "the author's",
     "paper": "inherited from a paper",
@@ -183,7 +185,14 @@ def _cases() -> Mapping[str, int]:
 def letter(entries: Sequence[Entry]) -> str:
     """The errata as a document in Markdown that an author could be sent."""
     errata = [entry for entry in entries if entry["verdict"] == "erratum"]
-    parts = ["# Errata", "", f"{len(errata)} statements that are false as printed."]
+    severities = Counter(entry["severity"] for entry in errata)
+    counts = ", ".join(f"{severities[name]} {words}" for name, words in OF_MANY.items())
+    parts = [
+        "# Errata",
+        "",
+        f"{len(errata)} statements are false as printed: {counts}.",
+        "Each was refuted by machine and its right form proved; `refdiff ledger ID` runs its check again.",
+    ]
     for document, title in ledger.DOCUMENTS.items():
         own = [entry for entry in errata if entry["source"] == document]
         if own:
