@@ -25,7 +25,11 @@ SEVERITIES = {
     "number": "changes a number",
     "wording": "is a matter of words",
 }
-OF_MANY = {"breaks": "break an implementation", "number": "change a number", "wording": "are a matter of words"}
+OF_MANY = {
+    "breaks": "break an implementation",
+    "number": "change a number",
+    "wording": "are a matter of words",
+}
 """The same of several."""
 ORIGINS = {
     "author": "the author's",
