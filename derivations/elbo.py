@@ -358,7 +358,8 @@ def _denoising_term(claim: sp.Expr) -> Iterator[Step]:
     decoys=(
         Decoy(
             "x_1-left-free", -q(DATA) * RECONSTRUCTION, "likelihood",
-            "the mean over x_0 alone, as printed: x_1 is left, and it is drawn given x_0", "S004:3.11",
+            "the mean over x_0 alone, as printed: x_1 is left, and it is drawn given x_0",
+            "S004:3.11, S004:3.13",
         ),
         Decoy(
             "marginals", -q(DATA) * q(x(1)) * RECONSTRUCTION, "likelihood", "x_0 and x_1 as if independent"
