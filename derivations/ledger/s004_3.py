@@ -436,7 +436,7 @@ ROWS: tuple[Row, ...] = (
         "equation",
         "A step of the forward process is a Markov kernel with a rate β_t.",
         Definition("the kernel of a step"),
-        latex=r"q(x_t\mid x_{t-1})=K_\pi(x_t\mid x_{t-1};\beta_t)",
+        latex=r"q(x_t\mid x_{t-1})=\kappa_\pi(x_t\mid x_{t-1};\beta_t)",
         notation="the kernel is called T_π, and T alone is the number of steps; π, which the text does not "
         "explain, is the law that the kernel leaves as it is, here N(0, I)",
     ),
@@ -537,6 +537,7 @@ ROWS: tuple[Row, ...] = (
         Proved("elbo.jensen", "elbo.evidence_gap", "elbo.weight"),
         latex=r"K=\mathbb E_{q(x_{0:T})}\left[\log p(x_T)+\sum_{t=1}^T\log\frac{p(x_{t-1}\mid x_t)}"
         r"{q(x_t\mid x_{t-1})}\right]\le\mathbb E_{q(x_0)}\log p(x_0)",
+        conditions="equal exactly where q(x_{1:T} | x_0) is the model's posterior p(x_{1:T} | x_0)",
     ),
     Row(
         "S004:§3.5/1",
