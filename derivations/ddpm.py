@@ -226,7 +226,7 @@ POSTERIOR_MEAN = (
         ),
         Decoy(
             "subscript-fallen", -abar_t * beta_t / (1 - abar_t), "index",
-            "1 − ᾱ_t − 1 where 1 − ᾱ_{t−1} belongs: the −1 left the index", "S004:§4.2",
+            "1 − ᾱ_t − 1 where 1 − ᾱ_{t−1} belongs: the −1 left the index", "S004:§4.2/9",
         ),
         Decoy("beta", beta_t, "variance", "the forward variance, not the posterior's", "S000:§4/13"),
         Decoy(
@@ -263,12 +263,12 @@ def _posterior_variance(claim: sp.Expr) -> Iterator[Step]:
         Decoy(
             "bar-on-x_t", sp.sqrt(abar_prev) * beta_t / (1 - abar_t) * x_0
             + sp.sqrt(abar_t) * (1 - abar_prev) / (1 - abar_t) * x_t, "index",
-            "√ᾱ_t where √α_t belongs", "S004:4.5",
+            "√ᾱ_t where √α_t belongs", "S004:4.4, S004:4.5",
         ),
         Decoy(
             "root-over-both", sp.sqrt(abar_prev) * beta_t / (1 - abar_t) * x_0
             + sp.sqrt(abar_t * (1 - abar_prev)) / (1 - abar_t) * x_t, "sqrt",
-            "the root reaches over 1 − ᾱ_{t−1}, and a bar too many", "S004:§4.2",
+            "the root reaches over 1 − ᾱ_{t−1}, and a bar too many", "S004:§4.2/12",
         ),
         Decoy(
             "coefficients-swapped", sp.sqrt(abar_prev) * beta_t / (1 - abar_t) * x_t
@@ -353,7 +353,7 @@ TWEEDIE = (x_t + (1 - abar_t) * score) / sp.sqrt(abar_t)
     title="mean of the reverse step from the noise",
     lhs=mu,
     rhs=MEAN_FROM_EPS,
-    citations=("Ho2020:11", "S000:9", "S004:§4.2"),
+    citations=("Ho2020:11", "S000:9", "S004:§4.2/16"),
     reference="refdiff.ddpm:mean_from_eps",
     uses=("ddpm.mean_from_x_0", "ddpm.marginal"),
     decoys=(
@@ -491,7 +491,7 @@ def _step(claim: sp.Expr) -> Iterator[Step]:
     title="the step to data adds no noise",
     lhs=x_0,
     rhs=X_0_FROM_EPS,
-    citations=("Ho2020:15", "Ho2020:alg2", "S004:§4.2", "S004:alg4.2"),
+    citations=("Ho2020:15", "Ho2020:alg2", "S004:§4.2/19", "S004:alg4.2"),
     reference="refdiff.ddpm:step",
     uses=("ddpm.step", "ddpm.posterior_variance"),
     decoys=(
@@ -749,7 +749,7 @@ LOSS_WEIGHT_EPS = beta_t**2 / (2 * sigma_t**2 * alpha_t * (1 - abar_t))
     title="weight of the squared error of the mean in L_{t−1}",
     lhs=sp.Symbol("w_mu"),
     rhs=LOSS_WEIGHT_MU,
-    citations=("Ho2020:8", "S000:16", "S004:§4.2"),
+    citations=("Ho2020:8", "S000:16", "S004:§4.2/10"),
     reference="refdiff.ddpm:loss_weight",
     uses=("ddpm.posterior_mean", "ddpm.posterior_variance"),
 )
@@ -793,7 +793,7 @@ def _loss_weight_x_0(claim: sp.Expr) -> Iterator[Step]:
     title="weight of the squared error of the noise in L_{t−1}",
     lhs=sp.Symbol("w_eps"),
     rhs=LOSS_WEIGHT_EPS,
-    citations=("Ho2020:12", "S004:§4.2", "S004:4.9"),
+    citations=("Ho2020:12", "S004:§4.2/14", "S004:4.9"),
     reference="refdiff.ddpm:loss_weight",
     uses=("ddpm.loss_weight_mu", "ddpm.mean_from_eps"),
     decoys=(

@@ -487,7 +487,7 @@ def push_forward_mean(claim: sp.Expr) -> Iterator[Step]:
     title="variance of an affine image plus independent noise",
     lhs=sp.Symbol("variance_y", positive=True),
     rhs=slope**2 * variance_0 + variance_1,
-    citations=("S002:/4", "S004:§4.1/1", "Bishop2006:2.115"),
+    citations=("S002:/4", "S004:§4.1/5", "Bishop2006:2.115"),
     reference="refdiff.gaussian:affine_push_forward",
     decoys=(
         Decoy("not-squared", slope * variance_0 + variance_1, "sqrt", "the factor is not squared"),

@@ -53,7 +53,7 @@ STEP = sp.Function("beta", positive=True)
     title="signal power kept up to a level",
     lhs=abar_t,
     rhs=Product(1 - STEP(i), (i, 1, t)),
-    citations=("S000:§3/1", "S002:§4/1", "S003:§1/1", "S004:§4.1/1", "Ho2020:4"),
+    citations=("S000:§3/1", "S002:§4/1", "S003:§1/1", "S004:§4.1/7", "Ho2020:4"),
     reference="refdiff.schedule:from_beta",
     decoys=(
         Decoy(
@@ -136,7 +136,7 @@ def beta_from_alpha_bar(claim: sp.Expr) -> Iterator[Step]:
     title="signal power lost in one step",
     lhs=abar_prev - abar_t,
     rhs=abar_prev * beta,
-    citations=("S004:§4.1/3",),
+    citations=("S004:§4.1/9",),
     reference="refdiff.schedule:Schedule",
     decoys=(
         Decoy("all", beta, "schedule", "the share taken for the amount"),
@@ -157,7 +157,7 @@ def alpha_bar_decreasing(claim: sp.Expr) -> Iterator[Step]:
     title="noise power from that of the level before",
     lhs=1 - abar_t,
     rhs=(1 - beta) * (1 - abar_prev) + beta,
-    citations=("S003:/2", "S004:§4.1/2", "S002:/4"),
+    citations=("S003:/2", "S004:§4.1/6", "S002:/4"),
     reference="refdiff.schedule:Schedule",
     decoys=(
         Decoy("not-damped", 1 - abar_prev + beta, "variance", "old noise not damped by the step"),

@@ -270,7 +270,7 @@ def _excess_decoder(claim: sp.Expr) -> Iterator[Step]:
     uses=("vlb.prior_term", "vlb.gaussian_prior_term"),
     decoys=(
         Decoy(
-            "zero", sp.Integer(0), "likelihood", "x_T taken for pure noise", "S004:§4.2",
+            "zero", sp.Integer(0), "likelihood", "x_T taken for pure noise", "S004:§4.2/6",
         ),
     ),
 )  # fmt: skip

@@ -73,13 +73,13 @@ RATIO_OF_VARIANCES = sp.Symbol("r", positive=True)
     title="L_T: the divergence of the last level from the prior",
     lhs=sp.Symbol("L_T"),
     rhs=PRIOR_TERM,
-    citations=("Ho2020:5", "S000:15", "S004:§4.2"),
+    citations=("Ho2020:5", "S000:15", "S004:§4.2/5"),
     reference="refdiff.vlb:prior_term",
     uses=("ddpm.marginal", "ddpm.prior_term", "gaussian.kl"),
     decoys=(
         Decoy(
             "left-out", sp.Integer(0), "likelihood",
-            "a constant for training, but not for the value of the bound", "S004:§4.2",
+            "a constant for training, but not for the value of the bound", "S004:§4.2/5",
         ),
         Decoy(
             "unit-variance", abar_t * x_0**2 / 2, "likelihood",
@@ -124,7 +124,7 @@ TERM_MU = TERM.subs(beta_tilde_t, BETA_TILDE) + (mu - mu_hat) ** 2 / (2 * sigma_
         Decoy(
             "spread-missing", (mu - mu_hat) ** 2 / (2 * sigma_t**2), "likelihood",
             "without the share of the variances, which is a constant only while σ_t is not learned",
-            "S004:§4.2",
+            "S004:§4.2/10",
         ),
         Decoy(
             "weight-of-the-posterior", SPREAD + (mu - mu_hat) ** 2 / (2 * BETA_TILDE), "likelihood",
