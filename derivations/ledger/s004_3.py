@@ -182,7 +182,7 @@ def _curvature_size() -> str:
     for n in (100, 200, 500):
         ratio = kept[n - 1] / (1 - kept[n - 1]) ** 2
         found.append(f"{shown((1 - kept[n] / kept[n - 1]) ** 3 * ratio**3 * Fraction(4, 81))} at t = {n}")
-    return "leading term where it is largest, in nats, data ±1, linear schedule, T = 1000: " + ", ".join(found)
+    return "leading term where it is largest, in nats, data ±1, linear schedule: " + ", ".join(found)
 
 
 def _finer(order: int) -> list[Step]:
