@@ -220,7 +220,7 @@ PREDICTED = X_0_FROM_EPS.subs(eps, sp.Function("e", real=True)(x_t))
         Decoy("network-held", 1 / sp.sqrt(abar_t), "guidance", "the network is held constant"),
         Decoy(
             "bars-missing", (1 - sp.sqrt(1 - alpha_t) * eps_slope) / sp.sqrt(alpha_t), "index",
-            "α_t where ᾱ_t belongs", "S004:§7.4",
+            "α_t where ᾱ_t belongs", "S004:§7.4/8",
         ),
         Decoy("noise-added", (1 + sp.sqrt(1 - abar_t) * eps_slope) / sp.sqrt(abar_t), "sign", "it is added"),
     ),
@@ -260,7 +260,7 @@ def _x_0_slope(claim: sp.Expr) -> Iterator[Step]:
         Decoy(
             "bars-missing", eps + guide_scale * sp.sqrt(1 - abar_t) * loss_slope
             * (1 - sp.sqrt(1 - alpha_t) * eps_slope) / sp.sqrt(alpha_t), "index",
-            "α_t where ᾱ_t belongs in the predicted data", "S004:§7.4",
+            "α_t where ᾱ_t belongs in the predicted data", "S004:§7.4/8",
         ),
     ),
 )  # fmt: skip

@@ -318,7 +318,7 @@ def _observed_kernel_variance(claim: sp.Expr) -> Iterator[Step]:
         Decoy(
             "level-above-at-the-mean",
             REVERSE_MEAN + SHIFT_VARIANCE * GRADIENT.xreplace({x_t: REVERSE_MEAN}), "index",
-            "the classifier of level t at the mean",
+            "the classifier of level t at the mean", "S004:§7.2/18",
         ),
         Decoy(
             "std", REVERSE_MEAN + sp.sqrt(SHIFT_VARIANCE) * GRADIENT_AT_MEAN, "variance",

@@ -231,7 +231,15 @@ def _quadratic_shift(claim: sp.Expr) -> Iterator[Step]:
     citations=("S004:7.10",),
     uses=("guidance.quadratic_shift",),
     assumptions=(CONCAVE,),
-    decoys=(Decoy("kept", sigma_t**2, "variance", "the variance of the unconditional kernel", "S004:7.10"),),
+    decoys=(
+        Decoy(
+            "kept",
+            sigma_t**2,
+            "variance",
+            "the variance of the unconditional kernel",
+            "S004:7.10, S004:§7.2/9",
+        ),
+    ),
 )
 def _quadratic_variance(claim: sp.Expr) -> Iterator[Step]:
     """A concave classifier narrows the kernel, a convex one widens it."""
@@ -313,7 +321,7 @@ GUIDED_ANCESTRAL = MEAN_FROM_EPS + guide_scale * sigma_t**2 * label_score + sigm
         Decoy(
             "bar-missing-in-mean", (x_t - beta_t / sp.sqrt(1 - alpha_t) * eps) / sp.sqrt(alpha_t)
             + guide_scale * sigma_t**2 * label_score + sigma_t * z, "index",
-            "1 − α_t where 1 − ᾱ_t belongs", "S004:alg7.1",
+            "1 − α_t where 1 − ᾱ_t belongs", "S004:§7.2/17",
         ),
     ),
 )  # fmt: skip

@@ -267,7 +267,7 @@ def _sharpened(claim: sp.Expr) -> Iterator[Step]:
         Decoy(
             "normalised-over-labels",
             guide_scale * (1 - 1 / (1 + sp.exp(-guide_scale * log_odds))) * label_score, "guidance",
-            "the normaliser over the labels taken for a constant of x_t", "S004:§7.2",
+            "the normaliser over the labels taken for a constant of x_t", "S004:§7.2/12",
         ),
     ),
 )  # fmt: skip

@@ -57,11 +57,11 @@ MARGIN_T = margin(MEAN_GIVEN_T, LEFT)
     decoys=(
         Decoy(
             "point-estimate", below(tilt * MEAN_GIVEN_T + label_offset), "guidance",
-            "the predicted data taken for the data: their variance is missing", "S004:§7.4",
+            "the predicted data taken for the data: their variance is missing", "S004:§7.4/9",
         ),
         Decoy(
             "noisy-for-clean", below(tilt * x_t + label_offset), "guidance",
-            "the classifier of data asked about x_t", "S004:§7.4",
+            "the classifier of data asked about x_t", "S004:§7.4/3",
         ),
         Decoy(
             "std", below((tilt * MEAN_GIVEN_T + label_offset) / (1 + tilt**2 * LEFT)), "sqrt",

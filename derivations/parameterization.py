@@ -91,7 +91,7 @@ KNOWN: Mapping[tuple[sp.Symbol, sp.Symbol], Sequence[Decoy]] = {
             (x_t - sqrt(beta_t) * eps) / sqrt(alpha_t),
             "index",
             "the bar is missing from both levels",
-            "S001:/5, S001:/13",
+            "S001:/5, S001:/13, S004:§7.4/8",
         ),
         Decoy(
             "noise-not-rooted",
@@ -192,7 +192,7 @@ KNOWN: Mapping[tuple[sp.Symbol, sp.Symbol], Sequence[Decoy]] = {
             (x_t - beta_t / sqrt(1 - alpha_t) * eps) / sqrt(alpha_t),
             "index",
             "√(1−α_t) where √(1−ᾱ_t) belongs",
-            "S004:alg7.1",
+            "S004:§7.2/17",
         ),
         Decoy(
             "beta-rooted",
