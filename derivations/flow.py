@@ -98,7 +98,7 @@ def continuity(density: sp.Expr, *field: tuple[sp.Expr, sp.Symbol]) -> sp.Expr:
     title="the mean velocity given x_t moves the mixture of two laws as each velocity moves its law",
     lhs=velocity,
     rhs=MIXED,
-    citations=("Lipman2023:8", "Lipman2023:thm1", "S004:§6"),
+    citations=("Lipman2023:8", "Lipman2023:thm1", "S004:§6/12"),
     reference="refdiff.flow:marginal_velocity",
     decoys=(
         Decoy("prior-weights", weight * component_velocity_0 + (1 - weight) * component_velocity_1,

@@ -146,7 +146,7 @@ GAIN = (
     title="what a level between gains, Gaussian data: more steps lower the loss",
     lhs=sp.Symbol("gained", positive=True),
     rhs=GAIN,
-    citations=("Kingma2021:§3.4", "Kingma2021:appF", "S004:§6/2"),
+    citations=("Kingma2021:§3.4", "Kingma2021:appF", "S004:§6/9"),
     reference="refdiff.vdm:gaussian_loss_discrete",
     uses=("vdm.gaussian_term", "elbo.refinement"),
     assumptions=(sp.Lt(gamma_s, gamma_m), sp.Lt(gamma_m, gamma_t)),
