@@ -551,7 +551,8 @@ ROWS: tuple[Row, ...] = (
         severity="breaks",
         origin="scanner",
         effect="Taken at its word it has roots of negative numbers. With −1 back in the indices the root "
-        "still reaches too far: each early step multiplies x_t by up to 1/√β_t, and the samples overflow.",
+        "still reaches too far: x_t is multiplied by about √(ᾱ_t/(1−ᾱ_t)), 45 at t = 2 of the linear "
+        "schedule, and samples of standard normal data have a variance above 10²²⁹.",
     ),
     Row(
         "S004:§4.2/13",
