@@ -99,8 +99,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, _, height, width = x.shape
-        # each (B, heads, H·W, d)
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, -1, height * width).mT.unbind(1)
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, -1, height * width)
+        # each (B, heads, H·W, d), with d contiguous: torch has no fast kernel for anything else
+        q, k, v = qkv.mT.contiguous().unbind(1)
         h = scaled_dot_product_attention(q, k, v).mT.reshape(b, -1, height, width)
         y: Tensor = x + self.out(h)
         return y

@@ -58,7 +58,8 @@ class Plan:
         for multiplier in self.multipliers:
             _check.count("multipliers", multiplier)
         for i in self.attention:
-            if i not in range(len(self.multipliers)) or isinstance(i, bool):
+            _check.count("attention", i, 0)
+            if i >= len(self.multipliers):
                 raise ValueError(f"attention must hold levels in 0..{len(self.multipliers) - 1}, got {i!r}")
 
     @property
