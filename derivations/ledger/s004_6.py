@@ -133,8 +133,8 @@ _VANILLA = (
     r"{q(x_{t-1}\mid x_t)}+\log q(x_0)\right]"
 )
 _BEST = (
-    r"\mathrm{KL}\left(q(x_{t-1}\mid x_t,x_0)\,\|\,p_\theta\right)=I(x_0;x_{t-1}\mid x_t)"
-    r"+\mathrm{KL}\left(q(x_{t-1}\mid x_t)\,\|\,p_\theta\right)"
+    r"\mathbb E_q\,\mathrm{KL}\left(q(x_{t-1}\mid x_t,x_0)\,\|\,p_\theta\right)=I(x_0;x_{t-1}\mid x_t)"
+    r"+\mathbb E_q\,\mathrm{KL}\left(q(x_{t-1}\mid x_t)\,\|\,p_\theta\right)"
 )
 _INFORMATION = ("elbo.conditional_information", "elbo.best_reverse")
 
