@@ -52,6 +52,9 @@ FLAGS = {
     "little-overlap": "two laws that hardly overlap, so that the score hardly sees their weights",
     "uneven-steps": "steps of different lengths, whose ratio enters",
     "guided": "a scale of guidance that is not 1",
+    "whole-network": "all layers of a network together, and their gradient",
+    "attention-heads": "several heads, whose channels lie side by side",
+    "labelled": "several labels, and the one that means none",
     "float64-only": "float32 cannot hold the value, or cannot tell the nearest decoy apart",
 }
 

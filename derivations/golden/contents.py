@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ from derivations.golden import (
     energy,
     flow,
     guidance,
+    networks,
     ode,
     scores,
     sde,
@@ -674,6 +676,11 @@ CONSISTENCY_AND_VDM = tuple(
     for name, title, rows in contents
 )
 
+NETWORKS = tuple(
+    File("networks", name, title, partial(networks.network_cases, runs), TABLE_DIGITS)
+    for name, title, runs in networks.CONTENTS
+)
+
 FILES: tuple[File, ...] = (
     *(*SCHEDULE, *PARAMETERIZATION, *DDPM, *DDIM, *TRAJECTORIES, *GAUSSIAN, *DATA),
     *ENERGY,
@@ -687,4 +694,5 @@ FILES: tuple[File, ...] = (
     *SOLVER_SIGMA,
     *FLOW,
     *CONSISTENCY_AND_VDM,
+    *NETWORKS,
 )

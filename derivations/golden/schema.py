@@ -7,6 +7,7 @@ from typing import Any
 
 from derivations.golden.case import FLAGS
 from derivations.golden.schedules import PARAMETERS
+from derivations.networks import NETWORKS
 
 EXACT = r"^-?(0|[1-9][0-9]*)(/[1-9][0-9]*)?$"
 DECIMAL = r"^(0|-?[1-9]\.[0-9]{39,}e-?[0-9]+)$"
@@ -32,6 +33,25 @@ def _list(items: Mapping[str, Any], least: int = 1) -> dict[str, Any]:
     return {"type": "array", "items": dict(items), "minItems": least}
 
 
+def _settings(inside: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of a network, or of one with another inside."""
+    names = ("base", "width", "depth", "blocks", "heads", "groups", "in_channels", "out_channels", "dim")
+    found: dict[str, Any] = {name: {"type": "integer", "minimum": 1} for name in (*names, "out_dim")}
+    found |= {
+        "embedding_dim": {"type": "integer", "minimum": 4},
+        "classes": {"type": "integer", "minimum": 0},
+        "multipliers": _list({"type": "integer", "minimum": 1}),
+        "attention": _list({"type": "integer", "minimum": 0}, 0),
+        "spacing": {"enum": ["half", "half_minus_one"]},
+        "injection": {"enum": ["scale_shift", "shift"]},
+        "skips": {"enum": ["add", "concatenate"]},
+        "learned_variance": {"type": "boolean"},
+    }
+    if inside is not None:
+        found |= {"body": {"enum": sorted(NETWORKS)}, "settings": dict(inside)}
+    return _object(found, list(found))
+
+
 def schema(scalars: Sequence[str], arrays: Sequence[str]) -> dict[str, Any]:
     """The schema; inputs may have these exact scalars, and these exact vectors and matrices."""
     exact, decimal, small = _text(EXACT), _text(DECIMAL), _text(SMALL)
@@ -48,7 +68,7 @@ def schema(scalars: Sequence[str], arrays: Sequence[str]) -> dict[str, Any]:
     law = _object({"weights": _list(exact), "means": _list(_list(exact)), "covs": _list(_list(_list(exact)))})
     rows = _list(_list(_list(exact)))
     chain = _object({"data": _list(exact), "kernels": rows, "prior": _list(exact), "reverse": rows})
-    level = {"type": "integer", "minimum": 0}
+    level, count = {"type": "integer", "minimum": 0}, {"type": "integer", "minimum": 1}
     given: dict[str, Any] = dict.fromkeys(scalars, either)
     given |= {name: {"anyOf": [exact, _list(exact), _list(_list(exact))]} for name in arrays}
     given |= {
@@ -62,6 +82,15 @@ def schema(scalars: Sequence[str], arrays: Sequence[str]) -> dict[str, Any]:
         "x_vector": _list(exact),
         "noises": _list(_list(exact)),
         "variance_kind": {"enum": ["beta", "beta_tilde"]},
+        "network": {"enum": sorted(NETWORKS)},
+        "settings": _settings(_settings()),
+        "weights_seed": count,
+        "sample_shape": _list(count),
+        "batch": _list(_list(exact)),
+        "times": _list(exact),
+        "noise_levels": _list(exact),
+        "labels": _list(level),
+        "cotangents": _list(_list(exact)),
     }
     result = _object(
         {
