@@ -240,7 +240,8 @@ ROWS: tuple[Row, ...] = (
         "S004:5.1",
         "equation",
         "The forward chain given the data, its kernels turned round by Bayes' rule: the marginals cancel, "
-        "and that of x_T is left.",
+        "and that of x_T is left. It is the same "
+        "forward chain, written from its end.",
         Steps(lambda: _turned(0), lambda: _turned(1)),
         latex=r"q(x_{1:T}\mid x_0)=q(x_1\mid x_0)\prod_{t=2}^Tq(x_t\mid x_{t-1},x_0)=q(x_T\mid x_0)"
         r"\prod_{t=2}^Tq(x_{t-1}\mid x_t,x_0)",
