@@ -194,7 +194,7 @@ def letter(entries: Sequence[Entry]) -> str:
     parts = [
         "# Errata",
         "",
-        f"{len(errata)} statements are false as printed: {counts}.",
+        f"Statements that are false as printed: {len(errata)}. Of these {counts}.",
         "Each was refuted by machine and its right form proved; `refdiff ledger ID` runs its check again.",
     ]
     for document, title in ledger.DOCUMENTS.items():

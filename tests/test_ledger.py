@@ -175,6 +175,18 @@ def test_the_letter_says_what_is_printed_and_what_is_true() -> None:
         assert part in shown.stdout
 
 
+def test_the_page_names_every_verdict_and_field() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "ledger.md").read_text(encoding="utf-8")
+    fields = cli_ledger.judge("S000:1").keys()
+    assert [name for name in (*cli_ledger.VERDICTS, *fields) if f"`{name}`" not in page] == []
+
+
+def test_explain_names_the_rows_that_rest_on_a_formula() -> None:
+    rests = ledger.by_formula("ddpm.posterior_mean", ROWS.values())
+    assert rests and all("ddpm.posterior_mean" in ROWS[id].formulas for id in rests)
+    assert ledger.by_formula("no.formula", ROWS.values()) == []
+
+
 def test_an_unknown_row_is_refused() -> None:
     shown = CliRunner().invoke(app, ["ledger", "S001:/999"])
     assert shown.exit_code == 2 and "no row and no document" in shown.stderr

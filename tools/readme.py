@@ -85,6 +85,8 @@ def numbers() -> dict[str, Callable[[], str]]:
         "decoys": decoys,
         "golden_cases": lambda: golden("cases"),
         "golden_values": lambda: golden("values"),
+        "ledger_rows": ledger_rows,
+        "ledger_errata": ledger_errata,
         "dialect": dialect,
     }
 
@@ -106,6 +108,18 @@ def decoys() -> str:
     import derivations
 
     return str(sum(len(formula.decoys) for formula in derivations.registry().values()))
+
+
+def ledger_rows() -> str:
+    from derivations import ledger
+
+    return str(len(ledger.rows()))
+
+
+def ledger_errata() -> str:
+    from derivations import ledger
+
+    return str(sum(row.check.finds_errata for row in ledger.rows().values()))
 
 
 def topics() -> str:
