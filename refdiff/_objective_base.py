@@ -125,16 +125,18 @@ class Objective(ABC):
         raise ValueError(f"spacing must be one of own, karras, geometric, got {spacing!r}")
 
     def _own_levels(self, n: int) -> Levels:
-        process, times = self.process(), self.times(n)[:-1]
+        process, times = self.process(), self.times(n)
         scale, std = process.scale(times), process.std(times)
         flat = bool((scale == 1).all())
         return Levels(_with_end(scale, 1.0), _with_end(std, 0.0), "ve" if flat else "vp")
 
     def times(self, n: int) -> Tensor:
-        """Times of the process from the last to the first, and the first again: float64, shape (n + 1,)."""
+        """n times of the process, equally far apart, from the last to the first: float64, shape (n,)."""
         first, last = self.span
         shares = torch.arange(n, dtype=torch.float64) / max(n - 1, 1)
-        return _with_end(last + (first - last) * shares, first)
+        # the ends are given exactly
+        inner = last + (first - last) * shares[:-1]
+        return _with_end(inner, first if n > 1 else last)
 
     def chain(self, n: int, spacing: Spacing = "own") -> tuple[Schedule, list[int]]:
         """The schedule and the levels, descending to 0, of a discrete sampler of n steps."""
