@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 TOPICS = (
     *("gaussian", "schedule", "parameterization", "ddpm", "ddim", "data"),
     *("energy", "score_matching", "smld", "elbo", "vae", "vlb", "guidance", "flow"),
-    *("sde", "ode", "solver", "consistency", "vdm"),
+    *("sde", "ode", "solver", "consistency", "vdm", "embedding"),
 )
 
 

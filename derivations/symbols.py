@@ -389,6 +389,16 @@ gain_2 = _symbol("gain_2", "positive", "weight into a unit", "w_2")
 gain_3 = _symbol("gain_3", "positive", "weight out of a unit", "w_3")
 unit_offset = _symbol("unit_offset", "real", "offset of a unit", "b_2")
 
+# embeddings of time
+clock = _symbol("clock", "real", "a level that a network is told", "t")
+lag = _symbol("lag", "real", "difference of two levels", "s")
+longest = _symbol("longest", "positive", "2π times it is the longest period of an embedding, or its limit", "P")
+pair = _symbol("pair", "nonnegative", "index of a frequency, from 0", "k")
+gaps = _symbol("gaps", "natural", "steps from the first frequency to 1/P", "n")
+pairs = _symbol("pairs", "natural", "number of frequencies: half the dimension", "h")
+pace = _symbol("pace", "positive", "a frequency of an embedding", r"\omega")
+pace_ratio = _symbol("pace_ratio", "unit", "each frequency over the one before", "q")
+
 # exponential integrators
 scale_t = _symbol("scale_t", "positive", "factor of the data where a step begins", "a_t")
 scale_s = _symbol("scale_s", "positive", "factor of the data where a step ends", "a_s")

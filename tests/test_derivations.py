@@ -146,6 +146,9 @@ PROMISED = {
         limit rate invariance excess gaussian_error gaussian_term gaussian_loss refinement
         gaussian_order gaussian_reconstruction gaussian_bound optimal_gamma learned_gamma learned_slope
         marginal transition_variance step term term_x_0 prior_term reconstruction""",
+    "embedding": """
+        frequency last_frequency last_frequency_half octave sine cosine rotated_sine rotated_cosine
+        pair_product inner_product norm pair_distance speed""",
 }
 SEED, PAPER = r"S00[0-4]:(alg|fig|tab)?[\d.§/]+", r"[A-Z][A-Za-z-]+\d{4}[a-z]*(:.+)?"
 THREAD = r"[\w./-]+ (PR)?#\d+"

@@ -392,6 +392,8 @@ def test_list_counts_what_is_stored() -> None:
         "consistency",
         "vdm",
         "solver",
+        "embedding",
+        "networks",
     }
 
 

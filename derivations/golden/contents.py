@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from derivations.golden import (
     consistency,
     elbo,
+    embedding,
     energy,
     flow,
     guidance,
@@ -134,6 +135,7 @@ SCALARS = (
     *solver_sigma.SCALARS,
     *vlb.SCALARS,
     *elbo.SCALARS,
+    *embedding.SCALARS,
 )
 APART = without(ONE_STEP, "near-levels")
 LEARNED = without(ONE_STEP, "near-levels", "linear-T1000-t1000-s999")
@@ -665,14 +667,19 @@ SOLVER_SIGMA = tuple(
     for name, title, rows in solver_sigma.CONTENTS
 )
 
-CONSISTENCY_AND_VDM = tuple(
+OF_FORMULAS = (
+    ("consistency", consistency.CONTENTS),
+    ("vdm", vdm.CONTENTS),
+    ("embedding", embedding.CONTENTS),
+)
+CONSISTENCY_VDM_EMBEDDING = tuple(
     File(
         topic,
         name,
         title,
         over(*(g for ids, at in rows for g in each([f"{topic}.{id}" for id in ids], at))),
     )
-    for topic, contents in (("consistency", consistency.CONTENTS), ("vdm", vdm.CONTENTS))
+    for topic, contents in OF_FORMULAS
     for name, title, rows in contents
 )
 
@@ -693,6 +700,7 @@ FILES: tuple[File, ...] = (
     *EXPONENTIAL,
     *SOLVER_SIGMA,
     *FLOW,
-    *CONSISTENCY_AND_VDM,
+    *CONSISTENCY_VDM_EMBEDDING,
+    File("embedding", "table", "whole embeddings of some levels", embedding.tables, TABLE_DIGITS),
     *NETWORKS,
 )

@@ -86,6 +86,8 @@ def schema(scalars: Sequence[str], arrays: Sequence[str]) -> dict[str, Any]:
         "settings": _settings(_settings()),
         "weights_seed": count,
         "sample_shape": _list(count),
+        "embedding_dim": {"type": "integer", "minimum": 4},
+        "spacing": {"enum": ["half", "half_minus_one"]},
         "batch": _list(_list(exact)),
         "times": _list(exact),
         "noise_levels": _list(exact),
