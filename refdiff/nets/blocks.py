@@ -98,11 +98,11 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, -1, height * width)
+        b, c, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, height * width)
         # each (B, heads, H·W, d), with d contiguous: torch has no fast kernel for anything else
         q, k, v = qkv.mT.contiguous().unbind(1)
-        h = scaled_dot_product_attention(q, k, v).mT.reshape(b, -1, height, width)
+        h = scaled_dot_product_attention(q, k, v).mT.reshape(x.shape)
         y: Tensor = x + self.out(h)
         return y
 

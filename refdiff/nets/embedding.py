@@ -170,6 +170,12 @@ def labels(name: str, label: Tensor, highest: int, batch: int) -> None:
         _check.level(name, label, highest)
 
 
+def flag(name: str, value: bool) -> None:
+    """True or False, and no number in their place."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def real_levels(name: str, t: Tensor) -> None:
     """Levels: real numbers of shape (B,)."""
     if not isinstance(t, Tensor) or t.is_complex() or t.dtype == torch.bool:

@@ -9,7 +9,7 @@ from torch.nn.functional import silu
 
 from refdiff import _check
 from refdiff.nets.blocks import zeroed
-from refdiff.nets.embedding import Net, Spacing
+from refdiff.nets.embedding import Net, Spacing, flag
 
 
 class ResidualLinear(nn.Module):
@@ -66,6 +66,7 @@ class MLP(Net):
         learned_variance: bool = False,
         spacing: Spacing = "half_minus_one",
     ) -> None:
+        flag("learned_variance", learned_variance)
         out_dim = dim if out_dim is None else out_dim
         settings: dict[str, Any] = {
             "dim": dim, "out_dim": out_dim, "width": width, "depth": depth, "embedding_dim": embedding_dim,

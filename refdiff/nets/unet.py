@@ -30,7 +30,7 @@ from refdiff.nets.blocks import (
     probability,
     zeroed,
 )
-from refdiff.nets.embedding import Net, Spacing, one_of
+from refdiff.nets.embedding import Net, Spacing, flag, one_of
 
 Skips = Literal["concatenate", "add"]
 
@@ -229,6 +229,7 @@ class UNet(Encoder):
         dropout: float = 0.0,
     ) -> None:
         one_of("skips", skips, Skips)
+        flag("learned_variance", learned_variance)
         out_channels = in_channels if out_channels is None else out_channels
         width = 4 * base if width is None else width
         embedding_dim = base if embedding_dim is None else embedding_dim
