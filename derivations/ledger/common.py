@@ -23,8 +23,9 @@ def linear_levels() -> list[Fraction]:
 
 
 def shown(value: Fraction) -> str:
-    """Three digits of an exact value."""
-    return str(sp.N(sp.Rational(value.numerator, value.denominator), 3))
+    """Three digits of an exact value, rounded once: SymPy would round to 13 bits first."""
+    near = Fraction(f"{float(value):.2e}")
+    return str(sp.N(sp.Rational(near.numerator, near.denominator), 3))
 
 
 def collected(

@@ -68,6 +68,42 @@ def _kernel_from_above() -> Mapping[str, tuple[Exact, Exact]]:
     }
 
 
+def _one_level(printed: Fraction, kept: Fraction) -> Mapping[str, tuple[Exact, Exact]]:
+    """What the signal is multiplied by where ᾱ_s = 16/25, given data."""
+    return {"factor of x_0 at the level ᾱ_s = 16/25": (printed, kept)}
+
+
+def _all_bars_missing() -> Mapping[str, tuple[Exact, Exact]]:
+    """ᾱ_k = 9/25, with α_s = 144/169 and α_k = 225/289 as the shares of single steps."""
+    signal, share_s, share_k = Fraction(3, 5), Fraction(12, 13), Fraction(15, 17)
+    return _one_level(share_s * signal / share_k, Fraction(4, 5))
+
+
+def _step_bars_missing() -> Mapping[str, tuple[Exact, Exact]]:
+    """α_{t−1} = 144/169, the share of step t − 1, at the right prediction of the data."""
+    return _one_level(Fraction(12, 13), Fraction(4, 5))
+
+
+def _root_as_variance() -> Mapping[str, tuple[Exact, Exact]]:
+    """The root of 1 − α_t where 1 − ᾱ_t belongs."""
+    return {
+        "variance of x_t given x_0 at α_t = 16/25, ᾱ_t = 9/25": (Fraction(3, 5), 1 - Fraction(9, 25)),
+        "variance of x_1 given x_0 at α_1 = 16/25": (Fraction(3, 5), 1 - Fraction(16, 25)),
+    }
+
+
+def _not_the_posterior() -> Mapping[str, tuple[Exact, Exact]]:
+    """α_t = 1/4, ᾱ_{t−1} = 16/25, ᾱ_t = 4/25: the law of x_{t−1} given x_0, and given x_t too."""
+    share, before, level = Fraction(1, 4), Fraction(16, 25), Fraction(4, 25)
+    x_t_part = Fraction(1, 2) * (1 - before) / (1 - level)
+    x_0_part = Fraction(4, 5) * (1 - share) / (1 - level)
+    at = "of x_{t−1} given x_t = x_0 = 1, levels 16/25 and 4/25"
+    return {
+        f"variance {at}": (1 - before, (1 - share) * (1 - before) / (1 - level)),
+        f"mean {at}": (Fraction(4, 5), x_t_part + x_0_part),
+    }
+
+
 ROWS = (
     Row(
         "S001:/1",
@@ -146,15 +182,14 @@ ROWS = (
     Row(
         "S001:/8",
         "formula",
-        "Below a predicted x_0 the step must keep the predicted noise: a fresh noise of the same size has "
-        "the "
-        "same variance given the data, and is another random variable.",
+        "Beside the predicted x_0 a fresh noise and the predicted one give the same law given the data, "
+        "and different steps: two members of one family, with σ_t² = 1 − ᾱ_{t−1} and with σ_t = 0.",
         Erratum("ddim.general_step", "fresh-direction", also=("ddim.deterministic_step",)),
         latex=r"x_{t-1}=\sqrt{\bar\alpha_{t-1}}\,\hat x_0+\sqrt{1-\bar\alpha_{t-1}}\,\epsilon_\theta(x_t,t)"
         r"\ne\sqrt{\bar\alpha_{t-1}}\,\hat x_0+\sqrt{1-\bar\alpha_{t-1}}\,\epsilon",
         printed=r"\sqrt{\alpha_{t+1}}\,\hat x_{0:t}+\sqrt{1-\alpha_{t+1}}\,\varepsilon"
         r"=\sqrt{\alpha_{t+1}}\,\hat x_{0:t}+\sqrt{1-\alpha_{t+1}}\,\varepsilon_\theta(x_t,t)",
-        severity="breaks",
+        severity="number",
         origin="author",
         effect="A sampler that draws all the noise anew in each of 1000 steps gives standard normal data the "
         "variance 0.494; the deterministic step gives 0.996.",
@@ -165,7 +200,11 @@ ROWS = (
         "formula",
         "The step of the family goes from any level k to any lower level s; every level is a power kept from "
         "data, ᾱ, in the predicted data too.",
-        Erratum("ddim.general_step", "bars-missing"),
+        Counterexample(
+            _all_bars_missing,
+            "the form as printed, given data, where ε_θ is the noise itself",
+            ("ddim.general_step", "parameterization.x_0_from_eps"),
+        ),
         latex=r"x_s=\sqrt{\bar\alpha_s}\,\frac{x_k-\sqrt{1-\bar\alpha_k}\,\epsilon_\theta}{\sqrt{\bar"
         r"\alpha_k}}"
         r"+\sqrt{1-\bar\alpha_s-\sigma_k^2}\,\epsilon_\theta+\sigma_k z",
@@ -174,8 +213,10 @@ ROWS = (
         r"\left(x_k-\sqrt{1-\alpha_k}\,\varepsilon_\theta\right)",
         severity="breaks",
         origin="author",
-        effect="With the α of one step, ten deterministic steps on standard normal data end at variance 10.4 "
-        "when the bars are missing in the predicted data alone; the exact model gives 0.688.",
+        effect="Ten deterministic steps of the exact model on data that are the single point 1, with the α "
+        "of one step throughout, end at mean 0.175 and variance 0.595 and not at the point. With the bars "
+        "missing in the predicted data alone, standard normal data come out with variance 10.4; the right "
+        "form gives 0.688.",
         notation=_BARS + "; " + _LETTERS,
     ),
     Row(
@@ -201,7 +242,11 @@ ROWS = (
         "S001:/12",
         "formula",
         "The second argument of the normal law is the variance 1 − ᾱ_t, not its root.",
-        Erratum("ddpm.marginal", "variance-under-two-roots"),
+        Counterexample(
+            _root_as_variance,
+            "the form as printed, at an α_t of one step and at ᾱ_t = α_t in the first step",
+            ("ddpm.marginal", "gaussian.push_forward_variance"),
+        ),
         latex=r"q(x_t\mid x_0)=\mathcal N\left(\sqrt{\bar\alpha_t}\,x_0,\,(1-\bar\alpha_t)I\right)",
         printed=r"q(x_t\mid x_0)=N\left(x_t;\sqrt{\alpha_t}\,x_0,\,\sqrt{1-\alpha_t}\,I\right)",
         severity="breaks",
@@ -359,13 +404,12 @@ ROWS = (
         Erratum("ddim.step", "x_0-without-scale"),
         latex=r"\hat x_0=\frac{1}{\sqrt{\bar\alpha_t}}\left(x_t-\sqrt{1-\bar\alpha_t}\,\epsilon_\theta"
         r"\right)",
-        printed=r"\frac{1}{\sqrt{\Delta t}}\left(x_t-\sqrt{1-\alpha_t}\,\varepsilon_\theta(x_t,t)\right),"
-        r"\qquad\Delta t=1",
+        printed=r"\frac{1}{\sqrt{\Delta t}}\left(x_t-\sqrt{1-\alpha_t}\,\varepsilon_\theta(x_t,t)\right)",
         severity="breaks",
         origin="scanner",
-        effect="Δt occurs nowhere else; with levels one apart it divides by 1. A thousand deterministic "
-        "steps "
-        "then shrink standard normal data to a variance below 10⁻⁴⁷.",
+        effect="Δt occurs nowhere else, so the line cannot be run. With levels one apart it would divide by "
+        "1; with the other bars in place, a thousand deterministic steps then shrink standard normal data "
+        "to a variance below 10⁻⁴⁷.",
         notation=_BARS,
     ),
     Row(
@@ -381,7 +425,11 @@ ROWS = (
         "S001:/30",
         "formula",
         "The last line of the display: the step with σ, one level down, by the levels ᾱ.",
-        Erratum("ddim.general_step", "bars-missing"),
+        Counterexample(
+            _step_bars_missing,
+            "the form as printed one level down, given data, where ε_θ is the noise itself",
+            ("ddim.general_step",),
+        ),
         latex=r"x_{t-1}=\sqrt{\bar\alpha_{t-1}}\,\hat x_0+\sqrt{1-\bar\alpha_{t-1}-\sigma_t^2}\,\epsilon_"
         r"\theta"
         r"+\sigma_t z",
@@ -389,7 +437,8 @@ ROWS = (
         r"+\sigma_b\,\varepsilon",
         severity="breaks",
         origin="author",
-        effect="As in S001:/9. The last line of the notes writes the same step with its bars.",
+        effect="As in S001:/9: every level keeps nearly all of the signal power, 0.98 at the least. The last "
+        "line of the notes writes the same step with its bars.",
         notation=_BARS + "; " + _UP + "; σ_b is probably σ_t",
     ),
     Row(
@@ -427,5 +476,24 @@ ROWS = (
         origin="scanner",
         effect="The forward chain cannot be run from a level that is not made yet; as a reverse kernel it is "
         "off by one step of the schedule.",
+    ),
+    Row(
+        "S001:/34",
+        "formula",
+        "The step of DDPM draws from the posterior, of variance β̃_t, with a mean that leans on x_t. The "
+        "first line of the display, called sampling by DDPM, has the law of x_{t−1} given x_0 alone.",
+        Counterexample(
+            _not_the_posterior,
+            "the first line, one level down, against the posterior of DDPM",
+            ("ddpm.posterior_mean", "ddpm.posterior_variance"),
+        ),
+        latex=r"q(x_{t-1}\mid x_t,x_0)=\mathcal N\left(\tilde\mu_t(x_t,x_0),\,\tilde\beta_tI\right)",
+        printed=r"\text{DDPM: }q(x_{t+1}\mid x_t,x_0)=\sqrt{\alpha_{t+1}}\,\hat x_{0:t}"
+        r"+\sqrt{1-\alpha_{t+1}}\,\varepsilon",
+        severity="number",
+        origin="author",
+        effect="A sampler of the family of DDIM, but not that of DDPM: on standard normal data 1000 linear "
+        "steps end at variance 0.494; DDPM with β̃_t gives 0.991.",
+        notation=_BARS + "; " + _UP,
     ),
 )
