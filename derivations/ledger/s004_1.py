@@ -37,6 +37,7 @@ from derivations.symbols import (
     variance_0,
     variance_1,
     x,
+    x_0,
     z,
 )
 
@@ -105,6 +106,13 @@ def _opened(cross: int) -> list[Step]:
         Identity("the square opened", square, terms),
         Expectation("C_1 of a coordinate", conditional**2 / 2, {z: UNIT}, 1 / (2 * sigma**2)),
     ]
+
+
+def _denoiser(power: int) -> list[Step]:
+    """The squared error of x̃ + σ²s as a denoiser of x̃ = x_0 + z, and the loss of s."""
+    loss = (score_hat + z / sigma**2) ** 2 / 2
+    error = (x_0 + z + sigma**2 * score_hat - x_0) ** 2 / 2
+    return [Identity("error of the autoencoder", error, sigma**power * loss)]
 
 
 def _noised(share: sp.Rational) -> list[Step]:
@@ -465,5 +473,17 @@ ROWS = (
         Proved("score_matching.denoising_gaussian_nd", "score_matching.denoising"),
         latex=r"\nabla_xE_\theta=-\nabla_x\log q",
         conditions="for normal data its precision is (Σ_0 + σ²I)⁻¹",
+    ),
+    Row(
+        "S004:§1.3/8",
+        "claim",
+        "Denoising score matching is the training of a denoising autoencoder: its output is the noised datum "
+        "plus σ² times the score, its squared error σ⁴ times the loss.",
+        Steps(
+            lambda: _denoiser(4), lambda: _denoiser(2), formulas=("smld.denoise", "score_matching.denoising")
+        ),
+        latex=r"\tfrac12\left\|s_\theta(\tilde x)+\frac z{\sigma^2}\right\|^2=\frac1{2\sigma^4}\left\|"
+        r"\tilde x+\sigma^2s_\theta(\tilde x)-x\right\|^2",
+        conditions="normal noise; of an energy model the score, and with it the autoencoder, is a gradient",
     ),
 )

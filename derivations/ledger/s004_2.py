@@ -130,7 +130,7 @@ ROWS = (
             "score_matching.weight_sensitivity",
             "energy.langevin_invariance",
         ),
-        conditions="the divergence between two weights vanishes with the overlap, the mean of √(p_0·p_1) "
+        conditions="the divergence between two weights vanishes with the overlap, the integral of √(p_0·p_1) "
         "times the squared difference of the scores. With any overlap the exact score keeps the weights, and "
         "an endless chain of small steps samples them; a chain too short to cross keeps the shares of its "
         "start",
@@ -152,8 +152,8 @@ ROWS = (
         origin="author",
         effect="Exact for disjoint supports alone, and the laws of the text are almost disjoint: where both "
         "have density the two cases contradict each other. Normal laws of variance 1 at −2 and 2 with the "
-        "weights 3/4 and 1/4 have the score −1 at 0; the two cases say −2 and 2. The relative error is at "
-        "most the odds of the other law there, which do have the weights in them.",
+        "weights 3/4 and 1/4 have the score −1 at 0; the two cases say −2 and 2. The error is at most the "
+        "odds of the other law there, which have the weights in them, times the difference of both scores.",
         notation="π is a weight",
     ),
     Row(
@@ -227,7 +227,7 @@ ROWS = (
         r"\left[\left\|s_\theta(x+z,\sigma_i)+\frac z{\sigma_i^2}\right\|^2\right]",
         printed=r"\mathcal L_i=\tfrac12\mathbb E_{p_{\mathrm{data}}}\mathbb E_{z\sim\mathcal N(0,\sigma^2I)}"
         r"\left[\left\|s_\theta(x+z,\sigma_i)+\frac z{\sigma_i^2}\right\|^2\right]",
-        severity="wording",
+        severity="breaks",
         origin="author",
         effect="With one σ for all levels the best network is the score of the data with that noise times "
         "σ²/σ_i². The level that is told would then scale the score and change nothing else, and the large "
