@@ -146,7 +146,7 @@ def _rectangle_size() -> str:
     lost = sp.N(sp.log(edge / (2 * half / sp.sqrt(2 * sp.pi))), 3)
     return (
         f"with σ_1 = 1/100 the rectangle exceeds the logarithm by {found[0]} and by {found[1]}; the ends "
-        f"left out cost {lost} nats for each pixel at ±1"
+        f"left out cost {lost} nats for a pixel at ±1 whose mean is there"
     )
 
 
@@ -551,7 +551,7 @@ ROWS: tuple[Row, ...] = (
         severity="breaks",
         origin="scanner",
         effect="Taken at its word it has roots of negative numbers. With −1 back in the indices the root "
-        "still reaches too far: x_t is multiplied by about √(ᾱ_t/(1−ᾱ_t)), 45 at t = 2 of the linear "
+        "still reaches too far: x_t is multiplied by √(ᾱ_t(1−ᾱ_{t−1}))/(1−ᾱ_t), 45 at t = 2 of the linear "
         "schedule, and samples of standard normal data have a variance above 10²²⁹.",
     ),
     Row(
@@ -659,7 +659,7 @@ ROWS: tuple[Row, ...] = (
         r"\epsilon_\theta^i(x_1,1)\right)^2\right]+\mathrm{const}",
         printed=r"L_0=\mathbb E_q\left[\sum_{i=1}^D\frac{\beta_1}{2\sigma_1^2\alpha_1}\|\epsilon-\epsilon_"
         r"\theta(x_1^i,1)\|^2\right]+\mathrm{const}",
-        severity="wording",
+        severity="number",
         origin="author",
         effect="Read as written, ε without an index inside the sum counts the squared error of the whole "
         "noise D times, and a network of single pixels cannot use their dependence: for two equal pixels its "
@@ -726,6 +726,7 @@ ROWS: tuple[Row, ...] = (
         effect="For standard normal data the perfect network errs by 0.9999 of the variance of the noise at "
         "t = 1 and by 0.00004 at t = 1000; the error of the data, (1−ᾱ_t)/ᾱ_t times that, grows with t. A "
         "curriculum or a weight built on the printed reason is turned round.",
+        conditions="Ho et al. say it of the task of denoising, where it is true",
     ),
     Row(
         "S004:§4.2/24",

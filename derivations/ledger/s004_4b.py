@@ -6,14 +6,25 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 from derivations.kit import Enumeration, Step
-from derivations.ledger.checks import Counterexample, Erratum, Exact, NotCheckable, Proved, Steps
+from derivations.ledger.checks import (
+    Convention,
+    Counterexample,
+    Erratum,
+    Exact,
+    NotCheckable,
+    Proved,
+    Steps,
+)
 from derivations.ledger.row import Row
 
 
 def network(
     multipliers: tuple[int, ...], attention: int, concatenate: bool, base: int = 128
 ) -> tuple[int, int, int]:
-    """Parameters, group normalisations and residual blocks of the network of Ho et al., counted by hand."""
+    """Parameters, group normalisations and residual blocks of the network of Ho et al., counted by hand.
+
+    Skips that are added go through a 1×1 convolution where their channels are not those of the decoder.
+    """
     width, norms, blocks, attended = 4 * base, 0, 0, 0
     total = base * width + width + width * width + width
 
@@ -46,6 +57,7 @@ def network(
     for level in reversed(range(len(multipliers))):
         for _ in range(3):
             skip = skips.pop()
+            total += 0 if concatenate or skip == here else conv(skip, here, 1)
             total += residual(here + skip if concatenate else here, base * multipliers[level])
             here = base * multipliers[level]
             total += attend(here) if level == attention else 0
@@ -122,7 +134,7 @@ ROWS: tuple[Row, ...] = (
         r"\right\|^2,\qquad s_\theta=-\frac{\epsilon_\theta}{\sqrt{1-\bar\alpha_t}}",
         printed=r"-\frac1{\sqrt{1-\bar\alpha_t}}\ \text{is constant, so}\ \epsilon_\theta\ \text{fits}\ "
         r"\nabla_{x_t}\log q(x_t\mid x_0)",
-        severity="number",
+        severity="wording",
         origin="author",
         effect="A score taken from ε_θ without the factor is 100 times too small at t = 1 of the linear "
         "schedule, and has the wrong sign; a loss of the score without 1−ᾱ_t gives t = 1 the weight "
@@ -177,12 +189,12 @@ ROWS: tuple[Row, ...] = (
         ),
         latex=r"h\leftarrow\mathrm{Block}\left([h,\,h_{\mathrm{skip}}],\,t\right)",
         printed=r"h\leftarrow\mathrm{Block}\left(h+h_{\mathrm{skip}},\,t\right)",
-        severity="breaks",
+        severity="number",
         origin="author",
-        effect="Built with sums the network for CIFAR-10 has 29.1 million parameters and not 35.7, cannot "
-        "load published weights, and cannot be built without more layers: a skip of 128 channels meets "
-        "256.",
-        conditions="in DDPM and in the first UNet; other networks add",
+        effect="Built with sums the network for CIFAR-10 has 29.1 million parameters and not 35.7 and cannot "
+        "load published weights; where a skip of 128 channels meets 256 it needs a 1 × 1 convolution that "
+        "the text does not have.",
+        conditions="in DDPM and in the first UNet; a UNet with sums is a network too, but not that of DDPM",
     ),
     Row(
         "S004:§4.4/3",
@@ -220,5 +232,16 @@ ROWS: tuple[Row, ...] = (
         origin="author",
         effect="In the network for CIFAR-10 the time enters 22 blocks, while there are 51 group "
         "normalisations; those of attention, of the output and the first of each block do not see it.",
+    ),
+    Row(
+        "S004:§4.4/7",
+        "claim",
+        "Channels grow on the way down and fall on the way up; the decoder mirrors the encoder.",
+        Convention(
+            "multiples of a base width for each size: 1, 2, 2, 2 for CIFAR-10 and 1, 1, 2, 2, 4, 4 for 256 × "
+            "256, so not at every halving; the decoder has the encoder's sizes and widths, with three blocks "
+            "for each size where the encoder has two"
+        ),
+        latex=r"c_i=128\,m_i,\qquad m=(1,2,2,2)\ \text{or}\ (1,1,2,2,4,4)",
     ),
 )
