@@ -1,0 +1,40 @@
+"""Learned against exact: what a trained network has above the least loss, and whether its samples are right.
+
+``least_loss`` is the part of the loss that no network can learn, and ``excess_by_level`` the rest.
+``permutation_test`` compares the samples of a learned network with those that the same sampler makes with the
+perfect one, at a declared rate of errors; ``sample_size`` says how many of them see a given mistake.
+"""
+
+from __future__ import annotations
+
+from refdiff._evaluate_loss import (
+    Estimate,
+    LevelError,
+    Prediction,
+    draw,
+    excess_by_level,
+    least_loss,
+    levels_of,
+    loss_factor,
+    mean_of,
+    sampled_least_loss,
+)
+from refdiff._evaluate_mmd import Comparison, holm, mmd_squared, permutation_test, sample_size
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "LevelError",
+    "Prediction",
+    "draw",
+    "excess_by_level",
+    "holm",
+    "least_loss",
+    "levels_of",
+    "loss_factor",
+    "mean_of",
+    "mmd_squared",
+    "permutation_test",
+    "sample_size",
+    "sampled_least_loss",
+]
