@@ -12,7 +12,7 @@ from refdiff import _check
 from refdiff._check import Level
 from refdiff._elbo_terms import Terms
 from refdiff.gaussian import Gaussian
-from refdiff.schedule import Schedule
+from refdiff.schedule import Schedule, log_ratio, take
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +198,7 @@ def gaussian_information(schedule: Schedule, t: Level, data_variance: float) -> 
     """
     _check.level("t", t, schedule.T, 2)
     _check.between("data_variance", data_variance, 0, math.inf)
-    later = schedule.snr[t]
+    later = take(schedule.snr, t)
     gained = _snr_difference(schedule, t, t - 1)
     return torch.log1p(data_variance * gained / (1 + data_variance * later)) / 2
 
@@ -225,7 +225,8 @@ def gaussian_error_drop(schedule: Schedule, t: Level, s: Level, data_variance: f
     _levels(schedule, t, s)
     _check.between("data_variance", data_variance, 0, math.inf)
     total_t, total_s = (
-        schedule.alpha_bar[level] * data_variance + schedule.one_minus_alpha_bar[level] for level in (t, s)
+        take(schedule.alpha_bar, level) * data_variance + take(schedule.one_minus_alpha_bar, level)
+        for level in (t, s)
     )
     return data_variance**2 * _fall(schedule, t, s) / (total_t * total_s)
 
@@ -267,12 +268,10 @@ def _levels(schedule: Schedule, t: Level, s: Level) -> None:
 
 def _fall(schedule: Schedule, t: Level, s: Level) -> Tensor:
     """ᾱ_s − ᾱ_t without cancellation."""
-    low = schedule.log_alpha_bar_low
-    log_ratio = (schedule.log_alpha_bar[t] - schedule.log_alpha_bar[s]) + (low[t] - low[s])
-    return schedule.alpha_bar[s] * -torch.expm1(log_ratio)
+    return take(schedule.alpha_bar, s) * -torch.expm1(log_ratio(schedule, t, s))
 
 
 def _snr_difference(schedule: Schedule, t: Level, s: Level) -> Tensor:
     """The signal-to-noise ratio at s minus that at t, without cancellation."""
     noise = schedule.one_minus_alpha_bar
-    return _fall(schedule, t, s) / (noise[t] * noise[s])
+    return _fall(schedule, t, s) / (take(noise, t) * take(noise, s))
