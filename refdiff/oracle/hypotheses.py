@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import CodeType
 from typing import Any
@@ -78,11 +78,13 @@ class Hypothesis:
     program: str | None = None
     dialect: Dialect | None = None
     also: tuple[str, ...] = ()
+    first: Mutant | None = None
 
     @property
     def message(self) -> str:
-        """The mistake in words."""
-        return self.source if isinstance(self.source, str) else self.source.words
+        """The mistake in words; both, where the mutant is one of a mutant."""
+        words = self.source if isinstance(self.source, str) else self.source.words
+        return words if self.first is None else f"{self.first.words}; and {words}"
 
     @property
     def formula(self) -> str | None:
@@ -479,9 +481,8 @@ def doubly(case: Case, singles: list[Hypothesis]) -> Iterator[Hypothesis]:
         if isinstance(single.source, str):
             continue
         for second in _mutated(case, single.source.program, env, 6):
-            words = f"{single.message}; and {second.message}"
             also = (*single.also, second.family, *second.also)
-            yield Hypothesis(single.family, words, second.values, second.rank, second.formula, also=also)
+            yield replace(second, family=single.family, also=also, first=single.source)
 
 
 def _root_of_nonnegative(x: Any) -> Any:

@@ -126,9 +126,9 @@ def _mutants(program: str) -> Iterator[Mutant]:
         changed = (*_variants(statement.value, target.id), *_replaced(target.id, statement.value))
         for family, rule, value, rank, old, new in changed:
             family, also = _family(family, target.id, _names(old), _names(new))
-            assign = ast.Assign(statement.targets, value, lineno=0)
+            assign = ast.copy_location(ast.Assign(statement.targets, value), statement)
             body = [*tree.body[:index], assign, *tree.body[index + 1 :]]
-            yield Mutant(family, rule, _module(body), rank, old, new, also)
+            yield Mutant(family, rule, ast.Module(body, []), rank, old, new, also)
 
 
 _VARIANCES = (
@@ -176,10 +176,6 @@ def _names(node: ast.expr) -> set[str]:
     return {child.id for child in ast.walk(node) if isinstance(child, ast.Name)}
 
 
-def _module(body: list[ast.stmt]) -> ast.Module:
-    return ast.fix_missing_locations(ast.Module(body, []))
-
-
 def _renamed(tree: ast.Module) -> Iterator[Mutant]:
     """One symbol taken for another wherever it stands."""
     used = {
@@ -192,7 +188,7 @@ def _renamed(tree: ast.Module) -> Iterator[Mutant]:
             renamed = _Rename(old, new).visit(ast.parse(ast.unparse(tree)))
             also = ("schedule", "variance") if family == "index" else ("index",)
             yield Mutant(
-                family, f"{pretty(new)} where {pretty(old)} belongs", _module(renamed.body), 1, also=also
+                family, f"{pretty(new)} where {pretty(old)} belongs", renamed, 1, also=also
             )
 
 
@@ -202,7 +198,7 @@ class _Rename(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
         if node.id == self.old and isinstance(node.ctx, ast.Load):
-            return ast.Name(self.new, node.ctx)
+            return ast.copy_location(ast.Name(self.new, node.ctx), node)
         return node
 
 
@@ -213,7 +209,7 @@ Variant = tuple[str, str, ast.expr, int, ast.expr, ast.expr]
 def _variants(node: ast.expr, target: str) -> Iterator[Variant]:
     """Every rewriting of one place inside an expression."""
     for family, rule, new, rank in _local(node, target):
-        yield family, rule, new, rank, node, new
+        yield family, rule, _located(new, node), rank, node, new
     for field in ("left", "right", "operand", "args"):
         child = getattr(node, field, None)
         if isinstance(child, list):
@@ -228,7 +224,12 @@ def _variants(node: ast.expr, target: str) -> Iterator[Variant]:
 
 def _with(node: ast.expr, field: str, value: object) -> ast.expr:
     fields = {name: getattr(node, name) for name in node._fields}
-    return type(node)(**(fields | {field: value}))
+    return ast.copy_location(type(node)(**(fields | {field: value})), node)
+
+
+def _located(new: ast.expr, old: ast.expr) -> ast.expr:
+    """What compiling asks of a node: a place in the text, for those that have none that of ``old``."""
+    return ast.fix_missing_locations(ast.copy_location(new, old))
 
 
 def _is_linear(node: ast.expr) -> bool:
