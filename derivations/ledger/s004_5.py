@@ -376,6 +376,14 @@ ROWS: tuple[Row, ...] = (
         "1 − ᾱ_t, the noise 1",
     ),
     Row(
+        "S004:§5.1/14",
+        "claim",
+        "The model of a step has to fit the kernel 5.3.",
+        Proved("elbo.best_reverse", "vlb.ddim_weight_x_0"),
+        latex=r"\mathbb E_q\,\mathrm{KL}\left(q(x_{t-1}\mid x_t,x_0)\,\|\,p_\theta(x_{t-1}\mid x_t)\right)",
+        conditions="in the mean over x_0 given x_t, which it does not know: its best is q(x_{t−1} | x_t)",
+    ),
+    Row(
         "S004:5.4",
         "equation",
         "The predicted data.",
@@ -415,8 +423,10 @@ ROWS: tuple[Row, ...] = (
         r"\mid x_t,x_0)\,\|\,p(x_{t-1}\mid x_t)\right)\right]",
         severity="number",
         origin="author",
-        effect="Training does not notice. A likelihood computed so is too good: by 4.0 nats for a 256 × 256 "
-        "image of values ±1 with the linear schedule, by much more with a schedule that ends early.",
+        effect="Training does not notice. A likelihood computed so is too good: by 4.0 nats for an image of "
+        "256 × 256 pixels in three colours of values ±1 with the linear schedule, by much more with a "
+        "schedule that ends early.",
+        conditions="§4.2 may leave the term out of training, as it has no parameters; the L of 3.14 has it",
     ),
     Row(
         "S004:5.8",
@@ -509,10 +519,10 @@ ROWS: tuple[Row, ...] = (
         r"\sqrt{1-\bar\alpha_{\tau_{i-1}}-\sigma_{\tau_i}^2}\,\frac{x_{\tau_i}-\sqrt{\bar\alpha_{\tau_i}}"
         r"\,x_0}{\sqrt{1-\bar\alpha_{\tau_i}}},\sigma_{\tau_i}^2I\right),\quad i\in\{2,\dots,S\}",
         printed=r"i\in\{1,2,\dots,S\}",
-        severity="wording",
+        severity="breaks",
         origin="author",
-        effect="i = 1 asks for τ_0 below τ_1 = 0, and divides by √(1 − ᾱ_0) = 0. The kernel itself is "
-        "right, and 5.12 has {2, …, S}.",
+        effect="A loop that begins at i = 1 asks for τ_0, below τ_1 = 0, and divides by √(1 − ᾱ_0) = 0. The "
+        "kernel itself is right, and 5.12 has {2, …, S}.",
         conditions="σ_{τ_i}² ≤ 1 − ᾱ_{τ_{i−1}}",
     ),
     Row(

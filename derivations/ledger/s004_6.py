@@ -294,7 +294,8 @@ ROWS = (
         r"to do with normal}\ p_\theta",
         severity="wording",
         origin="author",
-        effect="The normal form of p_θ is chosen, and always there; what small steps ensure is that it fits. "
+        effect="What follows from S004:§6/2. "
+        "The normal form of p_θ is chosen, and always there; what small steps ensure is that it fits. "
         "A kernel of another form, as of a GAN, needs few steps.",
     ),
     Row(
@@ -333,8 +334,18 @@ ROWS = (
         printed=r"\text{a diffusion model must be conditioned on}\ x_0\ \text{to be trained}",
         severity="wording",
         origin="author",
-        effect="Conditioning lowers the variance of the gradient and gives the terms a closed form; without "
+        effect="The mistake of S004:§6/1 once more. "
+        "Conditioning lowers the variance of the gradient and gives the terms a closed form; without "
         "it training takes more samples and ends at the same kernel, for unit normal data at the slope "
         "√α_t.",
+    ),
+    Row(
+        "S004:§6/14",
+        "claim",
+        "In chapter 3 the Markov property brings x_0 into the posterior of a step.",
+        Proved("elbo.bayes_step", "elbo.three_terms"),
+        latex=r"q(x_t\mid x_{t-1})=q(x_t\mid x_{t-1},x_0)=\frac{q(x_{t-1}\mid x_t,x_0)\,q(x_t\mid x_0)}"
+        r"{q(x_{t-1}\mid x_0)}",
+        conditions="for t > 1",
     ),
 )
