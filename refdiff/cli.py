@@ -17,6 +17,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
+from refdiff import cli_train
+
 Item = TypeVar("Item")
 
 
@@ -266,3 +268,7 @@ def progress(items: Iterable[Item], label: str) -> Iterator[Item]:
         for item in work:
             yield item
             advance()
+
+
+app.command()(cli_train.train)
+app.command()(cli_train.sample)
