@@ -10,6 +10,7 @@ change is read with the letters that are defined.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -162,6 +163,68 @@ def _at_once(variance: sp.Expr) -> list[Step]:
     ]
 
 
+def _composed(carried: int) -> list[Step]:
+    """From t to s and from there to r, given the data, against t to r at once."""
+    to_r = {abar_s: _ABAR_R}
+    further = {abar_t: abar_s, abar_s: _ABAR_R, x_t: x_s}
+    mean, variance = (part.xreplace(further) for part in (SKIP_MEAN, BETA_TILDE_S))
+    slope = sp.diff(mean, x_s)
+    return [
+        Identity("mean in two skips", mean.xreplace({x_s: SKIP_MEAN}), SKIP_MEAN.xreplace(to_r)),
+        Identity(
+            "variance in two skips",
+            slope**carried * BETA_TILDE_S + variance,
+            BETA_TILDE_S.xreplace(to_r),
+        ),
+    ]
+
+
+_ABAR_R = sp.Symbol("r", positive=True)
+_LOSS = (abar_s - abar_t) ** 2 / (abar_s * (1 - abar_t))
+_LOSS_WITHOUT_NOISE = (sp.sqrt(abar_s * (1 - abar_t)) - sp.sqrt(abar_t * (1 - abar_s))) ** 2
+"""What a step takes of the variance of unit data, with σ_t² = β̃ and with σ_t = 0."""
+
+
+def _without_noise(share: sp.Rational) -> list[Step]:
+    """Slopes of both steps at the exact network for unit data, and the leading term of what they lose."""
+    estimate = {x_0: sp.sqrt(abar_t) * x_t}
+    noise = sp.sqrt(1 - abar_t) * x_t
+    fixed = sp.diff(sp.sqrt(abar_s) * estimate[x_0] + sp.sqrt(1 - abar_s) * noise, x_t)
+    random = sp.diff(SKIP_MEAN.subs(estimate), x_t)
+    small = {abar_t: (1 - h) * abar_s}
+    leading = abar_s / (1 - abar_s) * h**2
+    return [
+        Identity("lost with noise", 1 - random**2 - BETA_TILDE_S, _LOSS),
+        Identity("lost without noise", 1 - fixed**2, _LOSS_WITHOUT_NOISE),
+        Series("with noise", _LOSS.subs(small), h, 3, leading),
+        Series("without noise", _LOSS_WITHOUT_NOISE.subs(small), h, 3, share * leading),
+    ]
+
+
+def _without_noise_size() -> str:
+    kept = [float(level) for level in linear_levels()]
+    found = []
+    for n in (1, 10, 50, 100):
+        variance = 1.0
+        for t in range(1000, 0, -n):
+            away = math.acos(math.sqrt(kept[t])) - math.acos(math.sqrt(kept[t - n]))
+            variance *= math.cos(away) ** 2
+        found.append(f"{shown(Fraction(variance))} for n = {n}")
+    return "variance of the samples with σ_t = 0 (see S003:§2.1/6 for β̃): " + ", ".join(found)
+
+
+def _third_moment(power: int) -> list[Step]:
+    """x_0 is a with chance p or b, given x_t: third central moments of x_s and of x_0."""
+    p, a, b = sp.Symbol("p", positive=True), sp.Symbol("a", real=True), sp.Symbol("b", real=True)
+
+    def third(coefficient: sp.Expr, variance: sp.Expr) -> sp.Expr:
+        centre = coefficient * (p * a + (1 - p) * b)
+        off = [coefficient * value - centre for value in (a, b)]
+        return sum(w * (d**3 + 3 * d * variance) for w, d in zip((p, 1 - p), off, strict=True))
+
+    return [Identity("third central moment", third(_GAIN, BETA_TILDE_S), _GAIN**power * third(sp.S.One, 0))]
+
+
 _SKIPPED = (
     r"\mathcal N\left(x_{t-n};\ \tilde\mu,\ "
     r"\frac{(1-\alpha_{t-n+1}^{t})(1-\bar\alpha_{t-n})}{1-\bar\alpha_t}\right)"
@@ -258,7 +321,7 @@ ROWS = (
         r"\mathcal N\left(\sqrt{\bar\alpha_t}\,x_0,\,1-\bar\alpha_t\right)",
         printed=r"p(x_t\mid x_0)=\sqrt{\bar\alpha_t}\,x_0+\sqrt{1-\bar\alpha_t}\,z\sim"
         r"\mathcal N\left(\sqrt{\bar\alpha_t},\,1-\bar\alpha_t\right)",
-        severity="wording",
+        severity="breaks",
         origin="author",
         effect="Drawn from the normal law as printed, x_t is the same noise around √ᾱ_t for every image: a "
         "network trained on it sees nothing of the data. The left half of the line shows what is meant.",
@@ -559,6 +622,54 @@ ROWS = (
         ),
         latex=r"1-\mathrm{Var}(\hat x_0)=\sum_{s<t}\frac{(\bar\alpha_s-\bar\alpha_t)^2}{1-\bar\alpha_t}",
         conditions="the exact network on standard normal data, started from N(0, 1)",
+    ),
+    Row(
+        "S003:§2.1/7",
+        "claim",
+        "Given the data, skips compose: a skip from t to s and one from s to r are the skip from t to r, "
+        "and n steps of one are one step of n. With x_0 predicted anew at s they are not.",
+        Steps(
+            lambda: _composed(2),
+            lambda: _composed(1),
+            formulas=("ddpm.skip_posterior_mean", "ddpm.skip_posterior_variance"),
+        ),
+        latex=r"\int q(x_r\mid x_s,x_0)\,q(x_s\mid x_t,x_0)\,\mathrm dx_s=q(x_r\mid x_t,x_0)",
+        conditions="r < s < t. A sampler that skips is worse than one that does not only because it predicts "
+        "x_0 less often: see S003:§2.1/6",
+    ),
+    Row(
+        "S003:§2.1/8",
+        "claim",
+        "Against DDIM on the same levels: both members of the family lose variance in second order of a "
+        "step, the one without noise a quarter of what the proposal loses.",
+        Approximation(
+            "of second order in the share of the signal that a skip loses: ᾱ_s/(1−ᾱ_s) times its square with "
+            "σ_t² = β̃, a quarter of that with σ_t = 0",
+            _without_noise_size,
+            lambda: _without_noise(sp.Rational(1, 4)),
+            lambda: _without_noise(sp.Rational(1, 2)),
+            formulas=("ddpm.skip_posterior_mean", "ddim.deterministic_step"),
+        ),
+        latex=r"1-\mathrm{Var}:\quad\frac{(\bar\alpha_s-\bar\alpha_t)^2}{\bar\alpha_s(1-\bar\alpha_t)}\ "
+        r"(\eta=1),\qquad\left(\sqrt{\bar\alpha_s(1-\bar\alpha_t)}-\sqrt{\bar\alpha_t(1-\bar\alpha_s)}"
+        r"\right)^2\ (\eta=0)",
+        conditions="the exact network on unit Gaussian data; the quarter where 1 − r is small against 1 − "
+        "ᾱ_s, so not in the last skips",
+    ),
+    Row(
+        "S003:§2.1/9",
+        "claim",
+        "A step with one estimate of x_0 is normal and misses the shape of x_{t−n} given x_t, whose third "
+        "central moment is that of x_0 given x_t times the cube of the coefficient of x_0.",
+        Steps(
+            lambda: _third_moment(3),
+            lambda: _third_moment(2),
+            formulas=("ddpm.skip_posterior_mean", "ddpm.skip_posterior_variance"),
+        ),
+        latex=r"\mu_3(x_{t-n}\mid x_t)=\left(\frac{\sqrt{\bar\alpha_{t-n}}(1-r)}{1-\bar\alpha_t}\right)^3"
+        r"\mu_3(x_0\mid x_t)",
+        conditions="shown for data that are one of two points; nothing is missed for Gaussian data. No "
+        "choice of σ_t mends it, only shorter skips, whose coefficient is of first order in 1 − r",
     ),
     Row(
         "S003:/16",
