@@ -102,7 +102,7 @@ def test_with_the_same_weights_it_is_the_network_of_diffusers(id: str) -> None:
     peer.time_proj = Features(net.embedding_dim, net.spacing)
     copied(net, peer)
     x, t = arguments("unet", batch=4)
-    x = torch.cat([x, x.flip(2)], 2)
+    x = torch.cat([x, x.flip(2)], 2).repeat(1, 1, 1, 2) + torch.linspace(0, 1, 12, dtype=x.dtype)
     label = {"class_labels": torch.arange(4)} if net.classes else {}
     want = peer(x, t.double(), **label).sample
     assert apart(net(x, t, *label.values()), want) < ROUNDING
