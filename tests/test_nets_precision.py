@@ -16,7 +16,7 @@ ALL = pytest.mark.parametrize("case", CASES)
 
 # A prediction of the error: a float64 network whose layers take and give values rounded to the dtype, with
 # rounded weights. What it leaves out goes both ways: a layer adds up to 300 products with roundings of its
-# own, and the activations between are rounded too; in turn roundings may cancel. Eight times is room for that:
+# own, and activations between are rounded too; in turn roundings may cancel. Eight times is room for that:
 # the random errors of 300 sums in blocks of eight or more, √(300/8) ≈ 6, and a rounding of an activation.
 ROOM = 8.0
 LAYERS = {
