@@ -6,6 +6,8 @@ import hypothesis
 import pytest
 import torch
 
+from derivations import TOPICS
+
 COMMON = hypothesis.settings(
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow],
@@ -25,6 +27,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def device(request: pytest.FixtureRequest) -> torch.device:
     """The device named on the command line."""
     return torch.device(str(request.config.getoption("--device")))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Several processes share the tests by groups, unless the command line says how."""
+    if config.getoption("numprocesses", None) and config.getoption("dist") == "no":
+        config.option.dist = "loadgroup"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests about the formulas of one topic are a group: one process proves them, once."""
+    for item in items:
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            topics = {_topic(value) for value in item.callspec.params.values()} - {""}
+            if topics:
+                item.add_marker(pytest.mark.xdist_group(min(topics)))
+
+
+def _topic(value: object) -> str:
+    """Of a formula, of a formula's id, or of the first formula that a row of the ledger rests on."""
+    rests_on = getattr(value, "formulas", None) or getattr(value, "id", value)
+    first = rests_on[0] if isinstance(rests_on, tuple) else rests_on
+    topic, dot, _ = first.partition(".") if isinstance(first, str) else ("", "", "")
+    return topic if dot and topic in TOPICS else ""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
