@@ -12,7 +12,7 @@ from itertools import product
 
 import sympy as sp
 
-from derivations.ddpm import MEAN_FROM_EPS
+from derivations.ddpm import COSINE, MEAN_FROM_EPS, PREDICTION, SIMPLE_LOSS, SINE
 from derivations.kit import Expectation, Identity, Induction, Inequality, Series, Step
 from derivations.ledger.checks import (
     Approximation,
@@ -27,7 +27,24 @@ from derivations.ledger.checks import (
     Steps,
 )
 from derivations.ledger.row import Row
-from derivations.symbols import abar_t, alpha_t, beta_t, eps, mu, n, sigma, x_0, x_t, z
+from derivations.symbols import (
+    abar_t,
+    alpha_t,
+    beta_t,
+    data_mean,
+    data_variance,
+    eps,
+    gain,
+    intercept,
+    mu,
+    n,
+    omega,
+    sigma,
+    step_noise_hat,
+    x_0,
+    x_t,
+    z,
+)
 
 Pairs = Mapping[str, tuple[Exact, Exact]]
 UNIT = (sp.Integer(0), sp.Integer(1))
@@ -286,6 +303,41 @@ def _merging(constant: int, mean_shift: int) -> Pairs:
     return pairs
 
 
+def _rougher_gradient(removed: int) -> Iterator[Step]:
+    """The derivative by the prediction of the loss with two noises: its mean and variance over ω."""
+    drawn = -2 * (SINE * eps - COSINE * omega - step_noise_hat)
+    merged = -2 * (SINE * eps - step_noise_hat)
+    yield Expectation("mean over ω", drawn, {omega: UNIT}, merged)
+    yield Expectation("variance over ω", (drawn - merged) ** 2, {omega: UNIT}, removed * COSINE**2)
+
+
+def _no_derivative_of_a_draw() -> Pairs:
+    """A network that says g·x_t, at g = 0: the draws of x_0 and ε are held, as constants."""
+    at = {gain: 0, intercept: 0, data_mean: 0, data_variance: 1, abar_t: sp.Rational(16, 25)}
+    name = "derivative of the loss by g at g = 0, draws held, ᾱ_t = 16/25, standard normal data"
+    return {name: (0, sp.diff(SIMPLE_LOSS, gain).subs(at))}
+
+
+def _held_draws() -> Iterator[Step]:
+    """The gradient stands under the mean: no draw is differentiated."""
+    moments = {x_0: (data_mean, data_variance), eps: UNIT}
+    inside = sp.diff((eps - PREDICTION) ** 2, gain)
+    yield Expectation("gradient under the mean", inside, moments, sp.diff(SIMPLE_LOSS, gain))
+
+
+def _a_fixed_level() -> Pairs:
+    """β_t = 1/2 at every step: ᾱ_1 is the same for every T."""
+    return {"limit of ᾱ_1 as T grows, all β_t = 1/2": (0, Fraction(1, 2))}
+
+
+def _two_conditions() -> Pairs:
+    """x_0 is one of two values: the law of x_{t−1} given both, summed and integrated, at one x_t."""
+    each = Fraction(1)
+    chances = Fraction(1, 3), Fraction(2, 3)
+    joint = sum((chance * each for chance in chances), Fraction(0))
+    return {"total over x_{t−1} and both values of x_0, x_t held": (joint, each + each)}
+
+
 def _variables() -> Pairs:
     _, variance_two, _, variance_one = _measured(LOW)
     loss = "variance of the loss of the best network, standard normal data, ᾱ_t = 144/169, β_t = 9/169"
@@ -340,7 +392,7 @@ ROWS = (
         "normal data by α_t: 0.00004 of it is left after 1000 linear steps. With the step's noise, or with "
         "the "
         "deterministic step of DDIM in its place, it leads to the law of the data; never to the x_0 that x_T "
-        "was made from",
+        "was made from. The map must know its level: μ(x_t, t)",
     ),
     Row(
         "S000:§2.1/1",
@@ -375,6 +427,25 @@ ROWS = (
         "Written so, sampling can be differentiated, and all chance is in ε.",
         Steps(lambda: list(_gradients(2 * mu)), lambda: list(_gradients(2 * mu + sigma))),
         latex=r"\frac{\partial z}{\partial\mu}=1,\qquad\frac{\partial z}{\partial\sigma}=\epsilon",
+    ),
+    Row(
+        "S000:§2.1/5",
+        "claim",
+        "x_t is drawn everywhere in diffusion, but training differentiates none of these draws: the forward "
+        "process has no parameter of the network. The noise is drawn apart because it is the label.",
+        Counterexample(
+            _no_derivative_of_a_draw,
+            "the whole gradient comes without a derivative of a draw",
+            ("ddpm.loss_simple",),
+            lambda: list(_held_draws()),
+        ),
+        latex=r"\nabla_\theta\,\mathbb E\left\|\epsilon-\epsilon_\theta(x_t,t)\right\|^2=\mathbb E\,\nabla_"
+        r"\theta\left\|\epsilon-\epsilon_\theta(x_t,t)\right\|^2",
+        printed=r"\text{without reparameterisation the draws of }x_t\text{ stop the gradient}",
+        severity="wording",
+        origin="author",
+        effect="None on an implementation; a reader looks for a derivative that is not there.",
+        conditions="the β_t are fixed. Learned ones, and the encoder of a VAE, do need it",
     ),
     Row(
         "S000:§3/1",
@@ -472,6 +543,22 @@ ROWS = (
         "The forward process involves no training.",
         Proved("ddpm.marginal"),
         conditions="the β_t are fixed",
+    ),
+    Row(
+        "S000:§3/9",
+        "formula",
+        "It is ᾱ_T, the last level, that goes to 0 as T grows, and not ᾱ_t.",
+        Counterexample(
+            _a_fixed_level,
+            "the level of a fixed step does not see T where the β_t are held",
+            ("schedule.alpha_bar_product",),
+            lambda: list(_fading(_R / (1 + _R))),
+        ),
+        latex=r"T\to\infty:\quad\bar\alpha_T\to0",
+        printed=r"T\to\infty:\quad\bar\alpha_t\to0",
+        severity="wording",
+        origin="author",
+        effect="None where it is used: the sentence ends with x_T.",
     ),
     Row(
         "S000:§4/1",
@@ -699,6 +786,29 @@ ROWS = (
         severity="wording",
         origin="author",
         effect="(5) defines p_θ; that it were q is what training aims at.",
+    ),
+    Row(
+        "S000:§4/16",
+        "claim",
+        "With the reverse kernel q(x_{t−1} | x_t) of every step the problem would be solved.",
+        Proved("elbo.reversed_kernel", "elbo.reversed_chain"),
+        latex=r"q(x_{0:T})=q(x_T)\prod_{t=1}^Tq(x_{t-1}\mid x_t)",
+        conditions="started from q(x_T), which is noise up to ᾱ_T: see S000:1",
+    ),
+    Row(
+        "S000:§4/17",
+        "claim",
+        "q(x_{t−1} | x_t, x_0) is a conditional law as well, given two variables, and no joint law.",
+        Counterexample(
+            _two_conditions,
+            "a joint law of x_{t−1} and x_0 has total 1; the law given x_0 has total 1 for each value",
+            ("elbo.bayes_step",),
+        ),
+        latex=r"\int q(x_{t-1}\mid x_t,x_0)\,\mathrm dx_{t-1}=1\quad\text{for every }x_0",
+        printed=r"q(x_{t-1}\mid x_t,x_0)\ \text{is a joint law}",
+        severity="wording",
+        origin="author",
+        effect="None: (6) derives it as the conditional law that it is.",
     ),
     Row(
         "S000:11",
@@ -999,6 +1109,22 @@ ROWS = (
             ("ddpm.four_variable_variance",),
         ),
         latex=r"\operatorname{Var}_4-\operatorname{Var}_3=4C^2S^2\bar\alpha_t+2C^4",
+    ),
+    Row(
+        "S000:§7.1/5",
+        "claim",
+        "The variance of the loss makes training slow: what counts is that of the gradient, and merging "
+        "takes 4(1 − β_t/(1−ᾱ_t)) of it per coordinate at every prediction, and nothing of its mean.",
+        Steps(
+            lambda: list(_rougher_gradient(4)),
+            lambda: list(_rougher_gradient(2)),
+            formulas=("ddpm.four_variable_loss", "ddpm.four_variable_minimiser"),
+        ),
+        latex=r"\operatorname{Var}_\omega\frac{\partial}{\partial\epsilon_\theta}\left(\epsilon_t-\epsilon_"
+        r"\theta\right)^2=4C^2=4\left(1-\frac{\beta_t}{1-\bar\alpha_t}\right)",
+        conditions="with the best network on standard normal data, at t = 500 of the linear schedule, the "
+        "gradient with two noises has 1156 times the variance of the merged one. How much slower training "
+        "is depends on the optimiser",
     ),
     Row(
         "S000:§7.2/1",

@@ -42,6 +42,7 @@ from derivations.symbols import (
     variance_0,
     variance_1,
     x_0,
+    x_prev,
     x_t,
 )
 
@@ -175,6 +176,31 @@ def _less_effect(change: sp.Expr) -> list[Step]:
     ]
 
 
+def _without_trick() -> Pairs:
+    """A linear network at slope 0: data and noise are held while it is differentiated."""
+    at = {gain: 0, intercept: 0, data_mean: 0, data_variance: 1, abar_t: LEVEL}
+    return {"gradient by the slope at 0, draws held, ᾱ_t = 16/25": (0, sp.diff(SIMPLE_LOSS, gain).subs(at))}
+
+
+def _image_for_noise() -> Pairs:
+    return {
+        "variance of the noise where ᾱ_t = 16/25": (1 - LEVEL, UNIT),
+        "mean of the noise where ᾱ_t = 16/25, x_0 = 1": (sp.sqrt(LEVEL), sp.Integer(0)),
+    }
+
+
+def _with_the_record() -> Pairs:
+    """Unit data: given x_t alone x_{t−1} has the variance 1 − α_t."""
+    return {"variance of x_{t−1} given x_t and ε_t, unit data, α_t = 16/25": (1 - LEVEL, sp.Integer(0))}
+
+
+def _recorded() -> list[Step]:
+    """The noise of step t and x_t give x_{t−1} back."""
+    state = sp.sqrt(alpha_t) * x_prev + sp.sqrt(1 - alpha_t) * eps
+    back = (state - sp.sqrt(1 - alpha_t) * eps) / sp.sqrt(alpha_t)
+    return [Identity("x_{t−1} from the record", back, x_prev)]
+
+
 def _no_draw(factor: int) -> list[Step]:
     """The law of data and noise has no parameter of the network."""
     moments = {x_0: (data_mean, data_variance), eps: (sp.Integer(0), sp.Integer(1))}
@@ -297,8 +323,7 @@ ROWS = (
         Steps(lambda: _no_draw(1), lambda: _no_draw(2), formulas=("ddpm.loss_simple",)),
         latex=r"\nabla_\theta\,\mathbb E\left\|\epsilon-\epsilon_\theta(x_t,t)\right\|^2="
         r"\mathbb E\,\nabla_\theta\left\|\epsilon-\epsilon_\theta(x_t,t)\right\|^2",
-        conditions="true, but not for the reason given: the forward process has no parameter of the "
-        "network, so no gradient passes through a draw. The noise is drawn apart because it is the label",
+        conditions="true, but not for the reason given: see S002:§2/10",
     ),
     Row(
         "S002:§2/3",
@@ -375,6 +400,57 @@ ROWS = (
         "network expects 0.28 of an image in x_t",
     ),
     Row(
+        "S002:§2/9",
+        "claim",
+        "A draw can be differentiated if it is a differentiable map of a draw without parameters.",
+        Proved("vae.reparameterised", "gaussian.push_forward_mean", "gaussian.push_forward_variance"),
+        latex=r"x=f_\theta(\epsilon),\qquad\nabla_\theta\,\mathbb E[h(x)]=\mathbb E[\nabla_\theta h(f_\theta("
+        r"\epsilon))]",
+        conditions="shown for the normal law. A draw that is 0 or 1 is no differentiable map: its "
+        "derivative by the chance is 0 wherever there is one, while that of its mean is 1",
+    ),
+    Row(
+        "S002:§2/10",
+        "claim",
+        "Training differentiates no draw, as the forward process has no parameter of the network: the noise "
+        "is drawn apart because it is the label, and not for the gradient's sake.",
+        Counterexample(
+            _without_trick,
+            "the whole gradient comes without a derivative of a draw",
+            ("ddpm.loss_simple",),
+            lambda: _no_draw(1),
+        ),
+        latex=r"\nabla_\theta\,\mathbb E\left\|\epsilon-\epsilon_\theta(x_t,t)\right\|^2="
+        r"\mathbb E\,\nabla_\theta\left\|\epsilon-\epsilon_\theta(x_t,t)\right\|^2",
+        printed=r"\text{the draw would stop the gradient, so the code reparameterises it}",
+        severity="wording",
+        origin="author",
+        effect="None on an implementation; a reader looks for a derivative that is not there.",
+    ),
+    Row(
+        "S002:§2/11",
+        "claim",
+        "What has the mean and the variance of the formula is the noised image. The noise is standard "
+        "normal; the text draws the noise from the law with that mean and variance.",
+        Counterexample(_image_for_noise, "the two laws", ("ddpm.marginal", "ddpm.loss_simple")),
+        latex=r"x_t\sim\mathcal N\left(\sqrt{\bar\alpha_t}\,x_0,(1-\bar\alpha_t)I\right),\qquad"
+        r"\epsilon\sim\mathcal N(0,I)",
+        printed=r"\epsilon\sim\mathcal N\left(\sqrt{\bar\alpha_t}\,x_0,(1-\bar\alpha_t)I\right)",
+        severity="wording",
+        origin="author",
+        effect="A label drawn so contains the image, and the network that learns it says the noised image "
+        "and not its noise. Line 4 of Algorithm 1 has it right.",
+    ),
+    Row(
+        "S002:§2/12",
+        "claim",
+        "Inference draws by mean plus deviation times standard normal noise too.",
+        Proved("ddpm.step", "vae.reparameterised"),
+        latex=r"x_{t-1}=\mu_\theta(x_t,t)+\sigma_tz",
+        conditions="said of the noise to be taken away; that is predicted, and not drawn: drawn is the "
+        "noise that is added",
+    ),
+    Row(
         "S002:§3/1",
         "claim",
         "The variances β_t of the DDPM paper run from 0.0001 to 0.02; the text has α_t for β_t and 0.002 "
@@ -447,6 +523,7 @@ ROWS = (
         effect="There is no step 0. If the table's first entry is taken for α_0, every level has one step "
         "too many: 1 − ᾱ_1 is 0.00022 and not 0.0001 for the linear schedule with T = 1000, and x_0 itself "
         "is noised.",
+        conditions="with an α_0 = 1, which the text does not name, the printed product is the right one",
     ),
     Row(
         "S002:§4/2",
@@ -780,5 +857,22 @@ ROWS = (
         Proved("ddpm.loss_simple", "parameterization.mu_from_eps"),
         latex=r"\epsilon_\theta(x_t,t)",
         conditions="and the step t",
+    ),
+    Row(
+        "S002:§5/13",
+        "claim",
+        "Where the forward process was run and its noises are recorded, x_t and the noise of step t give "
+        "x_{t−1} back. What to remove is unknown for a new image, which was never noised.",
+        Counterexample(
+            _with_the_record,
+            "what is left open without the record, against what is left open with it",
+            ("ddpm.one_step", "ddpm.optimal_variance"),
+            _recorded,
+        ),
+        latex=r"x_{t-1}=\frac{x_t-\sqrt{1-\alpha_t}\,\epsilon_t}{\sqrt{\alpha_t}}",
+        printed=r"\mathrm{Var}(x_{t-1}\mid x_t,\epsilon_t)>0",
+        severity="wording",
+        origin="author",
+        effect="None on an implementation; the reason for the network is that nothing was recorded.",
     ),
 )
