@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -128,9 +130,10 @@ def binomial_prior_term(schedule: Schedule, chance_0: Tensor) -> Tensor:
     Reference: formula ``elbo.binomial_prior_term``.
     """
     _chance("chance_0", chance_0)
-    lean = schedule.at("alpha_bar", schedule.T, chance_0) * (2 * chance_0 - 1)
-    ends = torch.stack([1 - lean, 1 + lean], -1) / 2
-    return divergence(ends, torch.full_like(ends, 0.5), dim=-1)
+    a = schedule.at("alpha_bar", schedule.T, chance_0.double()) * (2 * chance_0.double() - 1)
+    # the same as a atanh(a) + log(1 - a²)/2, which keeps its digits where a is small
+    term = a * a.atanh() + torch.log1p(-a * a) / 2
+    return torch.where(a.abs() < 1, term, math.log(2)).to(chance_0.dtype)
 
 
 def _chance(name: str, chance: Tensor) -> None:

@@ -76,14 +76,13 @@ class FiniteChain:
     def given_data(self, t: int) -> Tensor:
         r"""q(x_t | x_0), shape (S_0, S_t), for 0 ≤ t ≤ T: the product of the kernels."""
         _check.level("t", t, self.T)
-        table = torch.eye(self.data.shape[0], dtype=self.data.dtype, device=self.data.device)
-        for kernel in self.kernels[:t]:
-            table = table @ kernel
-        return table
+        one = torch.eye(self.data.shape[0], dtype=self.data.dtype, device=self.data.device)
+        return _product(one, *self.kernels[:t])
 
     def marginal(self, t: int) -> Tensor:
         """q(x_t), shape (S_t,), for 0 ≤ t ≤ T."""
-        return self.data @ self.given_data(t)
+        _check.level("t", t, self.T)
+        return _product(self.data, *self.kernels[:t])
 
     def reversed_kernel(self, t: int) -> Tensor:
         """q(x_{t-1} | x_t), shape (S_t, S_{t-1}), for 1 ≤ t ≤ T; NaN where x_t is never reached."""
@@ -132,10 +131,7 @@ class FiniteModel:
     def marginal(self, t: int) -> Tensor:
         """p(x_t), shape (S_t,), for 0 ≤ t ≤ T."""
         _check.level("t", t, self.T)
-        law = self.prior
-        for kernel in reversed(self.kernels[t:]):
-            law = law @ kernel
-        return law
+        return _product(self.prior, *reversed(self.kernels[t:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +152,14 @@ class VanillaTerms:
     def total(self) -> Tensor:
         """−K, the bound of the negative log-likelihood."""
         return self.steps.sum() + self.prior + self.entropy
+
+
+def _product(*tables: Tensor) -> Tensor:
+    """A product of tables in their dtype: made in float64, which autocast leaves alone, and cast once."""
+    wide = tables[0].double()
+    for table in tables[1:]:
+        wide = wide @ table.double()
+    return wide.to(tables[0].dtype)
 
 
 def _laws(name: str, table: Tensor, shape: tuple[int, ...]) -> None:
@@ -391,9 +395,10 @@ def merge(chain: FiniteChain, model: FiniteModel, t: int) -> tuple[FiniteChain, 
     _same_states(chain, model)
     _check.level("t", t, chain.T - 1, 1)
     forward, backward = chain.kernels, model.kernels
+    there, back = _product(forward[t - 1], forward[t]), _product(backward[t], backward[t - 1])
     return (
-        FiniteChain(chain.data, (*forward[: t - 1], forward[t - 1] @ forward[t], *forward[t + 1 :])),
-        FiniteModel(model.prior, (*backward[: t - 1], backward[t] @ backward[t - 1], *backward[t + 1 :])),
+        FiniteChain(chain.data, (*forward[: t - 1], there, *forward[t + 1 :])),
+        FiniteModel(model.prior, (*backward[: t - 1], back, *backward[t + 1 :])),
     )
 
 
