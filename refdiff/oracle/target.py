@@ -63,10 +63,13 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "solver_grid": ("any", "log_snr", "sigma", "time"),
     "solver_end": ("data", "level"),
     "solver_noise": (None, False, True),
+    "embedding_spacing": ("half_minus_one", "half", "octaves"),
+    "embedding_order": ("sin_cos", "cos_sin"),
+    "embedding_layout": ("concatenated", "interleaved"),
 }  # fmt: skip
 POSITIVE = (
     "clip", "temperature", "probability_floor", "weight_bound", "sigma_data", "latent_scale", "time_scale",
-    "sigma_min", "ode_tolerance",
+    "sigma_min", "ode_tolerance", "embedding_period", "embedding_scale",
 )  # fmt: skip
 
 
@@ -175,6 +178,13 @@ class Dialect:
             (std of "flow").
         solver_end: whether ``solve`` may end at "data", or only at a "level" with noise.
         solver_noise: whether ``solve`` uses noises; None: either, and it is named.
+        embedding_spacing: of the frequencies in ``time_embedding``, half the dimension many: period^(-k/n)
+            with n one less ("half_minus_one") or as many as they are ("half"), or 2^k ("octaves"); k from 0.
+        embedding_order: sines before cosines ("sin_cos"), or after them ("cos_sin").
+        embedding_layout: all of one and then all of the other ("concatenated"), or each beside the one of its
+            frequency ("interleaved").
+        embedding_period: the power of the frequencies: 2 pi times it is their longest period, or its limit.
+        embedding_scale: what the target multiplies a level by before it is embedded.
         straight: whether a solver is exact where data are one point, as all but plain discretisations of an
             SDE or of a drift are.
     """
@@ -253,6 +263,11 @@ class Dialect:
     solver_end: str = "data"
     solver_noise: bool | None = None
     straight: bool = True
+    embedding_spacing: str = "half_minus_one"
+    embedding_order: str = "sin_cos"
+    embedding_layout: str = "concatenated"
+    embedding_period: float = 10000.0
+    embedding_scale: float = 1.0
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -382,6 +397,7 @@ class Target:
     number may be used; ``solver_step(x, scales, stds, outputs, noise)``: one step to the last of K+1 levels,
     by K outputs (K, B, *) of the model at the levels before it, x being at the last but one and the noise
     standard normal, shaped like x.
+    Networks: ``time_embedding(t, dim)`` -> (B, dim), of levels that are any real numbers.
     """
 
     name: str = ""
@@ -464,6 +480,8 @@ PORTS = (
     "vdm_loss",
     "solve",
     "solver_step",
+    # networks
+    "time_embedding",
 )
 
 

@@ -2,6 +2,7 @@
 
 from tests.zoo import (
     chapters_known,
+    embeddings,
     own_chains,
     own_guidance,
     own_likelihoods,
@@ -13,6 +14,7 @@ from tests.zoo import (
 )
 from tests.zoo.base import Mutant
 from tests.zoo.chapters_own import MORE_CHAPTERS
+from tests.zoo.embeddings import MORE_EMBEDDINGS
 from tests.zoo.known import KNOWN
 from tests.zoo.more import MORE
 from tests.zoo.not_expressible import NOT_EXPRESSIBLE
@@ -21,6 +23,7 @@ from tests.zoo.time_own import MORE_TIME
 # importing these modules registers their mutants
 REGISTERED = (
     chapters_known,
+    embeddings,
     own_chains,
     own_guidance,
     own_likelihoods,
@@ -30,6 +33,6 @@ REGISTERED = (
     time_known,
     time_own_flows,
 )
-MUTANTS: list[Mutant] = [*KNOWN, *MORE, *MORE_CHAPTERS, *MORE_TIME]
+MUTANTS: list[Mutant] = [*KNOWN, *MORE, *MORE_CHAPTERS, *MORE_TIME, *MORE_EMBEDDINGS]
 
 __all__ = ["MUTANTS", "NOT_EXPRESSIBLE", "Mutant"]

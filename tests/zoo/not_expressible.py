@@ -7,7 +7,7 @@ the ports can express, and the rest is here too.
 
 _INPAINT = "a known region or a reference image inside the loop: sample() takes a model and x_T only"
 _TRAINER = "the training loop around the loss (batches, optimiser, options): loss() is one term per sample"
-_NET = "inside the network or its time embedding: the model is the caller's"
+_NET = "inside the network: the model is the caller's"
 
 NOT_EXPRESSIBLE = {
     "SCH-17": "the declared schedule itself leaves (0, 1): there is nothing right to compare with, and the "
@@ -23,9 +23,6 @@ NOT_EXPRESSIBLE = {
     "DSC-20": _INPAINT,
     "LWT-03": _TRAINER,
     "GUI-11": "statistics of a data set: normalize_data is given the scale that the dialect declares",
-    "TEM-01": _NET,
-    "TEM-05": _NET,
-    "TEM-07": _NET,
     "SCL-05": _NET,
     "STA-05": _NET,
     "STA-07": "options of a program around the sampler: no port has them",

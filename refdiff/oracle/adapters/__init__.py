@@ -14,6 +14,8 @@ MODULES = {
     "diffusers:ScoreSdeVeScheduler": "diffusers_sde",
     "diffusers:ScoreSdeVpScheduler": "diffusers_sde",
     "diffusers:FlowMatchEulerDiscreteScheduler": "diffusers_flow",
+    "diffusers:Timesteps": "diffusers_embedding",
+    "diffusers:get_timestep_embedding": "diffusers_embedding",
     "azula:ItoSampler": "azula_sde",
     "azula:PCSampler": "azula_sde",
 }
