@@ -114,16 +114,14 @@ def by_solver(ask: Ask, noises: Noises, options: Options, name: str) -> Tensor:
 
 def annealed_langevin(ask: Ask, noises: Noises, options: Options) -> Tensor:
     """Langevin steps at each level of a ladder, and a last denoising."""
-    sigmas = ask.goal.levels(options.steps, options.spacing).sigma[:-1]
+    sigmas, inner = ask.goal.levels(options.steps, options.spacing).sigma[:-1], options.inner or 5
     one = torch.ones_like(sigmas[0])
-
-    def score(x: Tensor, sigma: Tensor) -> Tensor:
-        # σ comes in the dtype of x, which may have rounded it out of the range that was trained
-        return ask.score(x, one, sigmas[(sigmas - sigma[0].to(sigmas)).abs().argmin()])
-
+    # the levels in the order in which they are asked for: σ itself comes rounded to the dtype of x
+    asked = iter([*sigmas.repeat_interleave(inner), sigmas[-1]])
+    score = lambda x, sigma: ask.score(x, one, next(asked))  # noqa: E731
     x = start(noises, one, sigmas[0])
     size = options.epsilon * float(sigmas[-1]) ** 2
-    return smld.annealed_langevin(score, sigmas, x, size, options.inner or 5, noises, denoise=True)
+    return smld.annealed_langevin(score, sigmas, x, size, inner, noises, denoise=True)
 
 
 def by_sde(ask: Ask, noises: Noises, options: Options, predictor: str, correct: bool = False) -> Tensor:

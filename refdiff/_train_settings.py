@@ -58,7 +58,7 @@ class Settings:
     conditional: bool = False
     label_drop: float = 0.1
     steps: int = 5000
-    batch: int = 128
+    batch: int = 64
     accumulate: int = 1
     rate: float = 1e-3
     warm_up: int = 0

@@ -29,7 +29,7 @@ def train(
     model: Annotated[str, typer.Option(help=MODELS)] = "ddpm",
     data: Annotated[str, typer.Option(help=DATA)] = "digits",
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 5000,
-    batch: Annotated[int, typer.Option(help="Samples of a step, on all processes together.")] = 128,
+    batch: Annotated[int, typer.Option(help="Samples of a step, on all processes together.")] = 64,
     accumulate: Annotated[int, typer.Option(help="Parts in which a batch is computed.")] = 1,
     rate: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-3,
     warm_up: Annotated[int, typer.Option(help="Steps in which the rate rises.")] = 0,

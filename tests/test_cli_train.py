@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -17,6 +18,7 @@ from typer.testing import CliRunner, Result
 from refdiff import checkpoint, generate
 from refdiff.checkpoint import Checkpoint
 from refdiff.cli import app
+from refdiff.datasets import DATASETS
 from refdiff.objective import OBJECTIVES
 from refdiff.train import Run, Settings, read_curve
 from refdiff.train import train as by_hand
@@ -119,6 +121,16 @@ def test_sample_takes_every_option_to_the_sampler(tmp_path: Path, trained: Path)
     ]
     files = [plain, *(tensor(*change) for change in changes)]
     assert len(set(files)) == len(files)
+
+
+def test_the_help_and_the_page_name_every_model_and_every_set() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    shown = run("train", "--help").stdout
+    for name in (*OBJECTIVES, *DATASETS):
+        assert f"`{name}`" in page and name in shown
+    part = page.split("every sampler serves every model")[1].split("--spacing")[0]
+    named = re.findall(r"`([a-z0-9_]+)`", part)
+    assert set(named) <= set(generate.SAMPLERS) and len(named) > 15
 
 
 def test_sample_lists_the_samplers(trained: Path) -> None:

@@ -358,3 +358,15 @@ def test_the_probability_of_a_class_is_that_of_the_noised_point() -> None:
 
 def test_every_name_of_the_module_is_there() -> None:
     assert all(hasattr(objective, name) for name in objective.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_a_loss_is_computed_where_its_batch_is(name: str) -> None:
+    # on the meta device an operation with a tensor that was made on the CPU raises
+    goal, (x_0, labels) = make(name, SETTINGS[name]), batch()
+    draws = {key: value.to("meta") for key, value in goal.draw(x_0, generator(), 3, 1000).items()}
+    label = label_for(goal, labels)
+    net = network(name, goal).to("meta")
+    losses = goal.loss(net, x_0.to("meta"), None if label is None else label.to("meta"), draws)
+    assert losses.device.type == "meta" and losses.shape == (len(x_0),)
+    losses.mean().backward()
