@@ -21,6 +21,7 @@ from torch import Tensor
 
 from refdiff import _check
 from refdiff.data import Empirical, GaussianLaw, Law, MixtureLaw, PointMass
+from refdiff.datasets import Dataset
 from refdiff.kernel import Reduction
 from refdiff.schedule import Schedule, take
 from refdiff.solver import Model
@@ -249,6 +250,18 @@ def levels_of(schedule: Schedule, steps: Sequence[int]) -> list[tuple[float, flo
     tables = schedule.sqrt_alpha_bar, schedule.sqrt_one_minus_alpha_bar
     scale, std = (take(table, chosen).tolist() for table in tables)
     return list(zip(scale, std, strict=True))
+
+
+def law_of(data: Dataset) -> Law:
+    """The law of a data set: the exact one where it is known, else that of its points."""
+    return data.law if data.law is not None else Empirical(data.x.flatten(1).double())
+
+
+def least(law: Law, scale: float, std: float, count: int, generator: torch.Generator) -> Estimate:
+    """``least_loss`` where the law has one, else ``sampled_least_loss``; a mean over the dimensions."""
+    if len(law.components.log_weight) == 1 or (isinstance(law, MixtureLaw) and law.dimension <= 2):
+        return least_loss(law, scale, std)
+    return sampled_least_loss(law, scale, std, count, generator)
 
 
 def draw(law: Law, count: int, generator: torch.Generator) -> Tensor:

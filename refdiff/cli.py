@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperGroup
 
-from refdiff import cli_train
+from refdiff import cli_evaluate, cli_train
 
 Item = TypeVar("Item")
 
@@ -272,3 +272,4 @@ def progress(items: Iterable[Item], label: str) -> Iterator[Item]:
 
 app.command()(cli_train.train)
 app.command()(cli_train.sample)
+app.command()(cli_evaluate.evaluate)

@@ -13,6 +13,8 @@ from refdiff._evaluate_loss import (
     Prediction,
     draw,
     excess_by_level,
+    law_of,
+    least,
     least_loss,
     levels_of,
     loss_factor,
@@ -20,21 +22,37 @@ from refdiff._evaluate_loss import (
     sampled_least_loss,
 )
 from refdiff._evaluate_mmd import Comparison, holm, mmd_squared, permutation_test, sample_size
+from refdiff._evaluate_samples import (
+    Judge,
+    Perfect,
+    bound_in_bits,
+    observed_order,
+    perfect_samples,
+    round_trip,
+)
 
 __all__ = [
     "Comparison",
     "Estimate",
+    "Judge",
     "LevelError",
+    "Perfect",
     "Prediction",
+    "bound_in_bits",
     "draw",
     "excess_by_level",
     "holm",
+    "law_of",
+    "least",
     "least_loss",
     "levels_of",
     "loss_factor",
     "mean_of",
     "mmd_squared",
+    "observed_order",
+    "perfect_samples",
     "permutation_test",
+    "round_trip",
     "sample_size",
     "sampled_least_loss",
 ]

@@ -20,6 +20,7 @@ CLEAN = {
     "refdiff/cli_ledger.py": "import derivations\n",
     "refdiff/cli_proofs.py": "import derivations\n",
     "refdiff/cli_target.py": "import refdiff.oracle\n",
+    "refdiff/cli_evaluate.py": "import refdiff.cli\n",
     "refdiff/cli_train.py": "import refdiff.cli\n",
     "refdiff/train.py": "import refdiff.cli_train\n",
     "refdiff/golden.py": "import derivations.golden\n",
