@@ -579,8 +579,9 @@ ROWS = (
         printed=_FROZEN,
         severity="breaks",
         origin="author",
-        effect="The corrector never learns where its state is: each step repeats one drift and adds noise, "
-        "and the variance grows like M². With the levels 3, 5 and 13, unit data, ε_i of 1/2, 3/2 and 5/2 and "
+        effect="The corrector never learns where its state is: each step repeats one drift and adds noise. "
+        "In one round the variance grows like M², over N rounds like its N-th power. "
+        "With the levels 3, 5 and 13, unit data, ε_i of 1/2, 3/2 and 5/2 and "
         "M = 50 the samples have the variance 542 and not 1.07.",
         conditions=_LAST_LEVEL,
     ),
