@@ -338,7 +338,7 @@ ROWS: tuple[Row, ...] = (
         "the past; that is, past and future are independent given the present.",
         Steps(lambda: _apart((x(t - 1),), forward(t)), lambda: _apart((), q(x(t)))),
         latex=r"q(x_{0:t-2},x_t\mid x_{t-1})=q(x_{0:t-2}\mid x_{t-1})\,q(x_t\mid x_{t-1})",
-        conditions="a definition, and of DDPM; the forward chains of DDIM are not Markov",
+        conditions="a definition, and of DDPM; of the forward chains of DDIM only DDPM's own is Markov",
     ),
     Row(
         "S004:3.1",
