@@ -328,6 +328,18 @@ def _without_dt() -> Pairs:
     return {"change of y over dt = −1/10 at σ(t) = t = 1, score −1": (slope, slope * Fraction(-1, 10))}
 
 
+def _two_scores() -> Pairs:
+    """y = 1 at σ = 1 from x_0 = 0 and from x_0 = 1; y of unit data has the variance 2."""
+    level, y = ONE, ONE
+    return {
+        f"score at y = 1, x_0 = {data}, σ = 1, unit normal data": (
+            -(y - data) / level**2,
+            -y / (1 + level**2),
+        )
+        for data in (0, 1)
+    }
+
+
 _STEP = r"\sigma_{i+1}^2-\sigma_i^2"
 _FLOW = ("ode.drift", "ode.drift_plane")
 _MEAN = r"\left(2-\sqrt{1-\beta_{i+1}}\right)x_{i+1}+\beta_{i+1}s_\theta(x_{i+1},i+1)"
@@ -852,5 +864,23 @@ ROWS = (
         Proved("ode.ve_is_ddim_ode", "ode.vp_is_ddim_ode"),
         latex=r"\frac{\mathrm dy}{\mathrm dt}=\frac{\mathrm d\sigma}{\mathrm dt}\,\epsilon_\theta",
         conditions="the ODEs; the steps 8.20 and 8.23 differ by ½(σ_t−σ_s)² times the score, ode.ve_ddim_gap",
+    ),
+    Row(
+        "S004:§8.7/8",
+        "claim",
+        "The score of the density of y is minus the mean of the noise given y, over σ; minus the noise "
+        "itself over σ is the score given the data.",
+        Counterexample(
+            _two_scores,
+            "unit normal data at σ = 1: one y with two noises",
+            ("score_matching.marginal_score", "parameterization.notation_edm_score", "ddpm.tweedie"),
+        ),
+        latex=r"\nabla_y\log p_t(y)=-\frac{\mathbb E[\epsilon\mid y]}{\sigma(t)},\qquad"
+        r"\nabla_y\log p(y\mid x_0)=-\frac{\epsilon}{\sigma(t)}",
+        printed=r"\nabla_y\log p_t(y)=-\frac{\epsilon}{\sigma(t)}",
+        severity="wording",
+        origin="author",
+        effect="None on what is built on it: the network fits the mean, and with ε_θ in its place the "
+        "formula is S004:§8.7/6. Taken at its word one y has many scores: −1 and 0 where y = 1 has −0.5.",
     ),
 )

@@ -187,3 +187,15 @@ def test_a_step_without_its_time() -> None:
     """S004:8.26 at σ(t) = t = 1, where the score is −1: the same change for every dt."""
     slope = -0.5 * (2 * 1.0) * -1.0
     assert slope != slope * -0.1
+
+
+@pytest.mark.parametrize("data", [0.0, 1.0])
+def test_one_state_has_one_score(data: float) -> None:
+    """y = 1 at σ = 1; the density of y by a sum over unit data."""
+    grid = np.linspace(-9, 9, 20_001)
+
+    def log_density(y: float) -> float:
+        return math.log(float(np.exp(-(grid**2) / 2 - (y - grid) ** 2 / 2).sum()))
+
+    says("S004:§8.7/8", (log_density(1 + 1e-4) - log_density(1 - 1e-4)) / 2e-4, 3)
+    says("S004:§8.7/8", -(1 - data), 1)
