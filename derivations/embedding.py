@@ -209,7 +209,7 @@ PAIR_PRODUCT = cos(pace * lag)
 @formula(
     "embedding.pair_product",
     title="the product of a pair at two levels depends on their difference alone",
-    lhs=sp.Symbol("e_k") * sp.Symbol("e_k_later"),
+    lhs=sp.Symbol("p_t") * sp.Symbol("p_s"),
     rhs=PAIR_PRODUCT,
     citations=("Vaswani2017:3.5", "BrianPulfer/PapersReimplementations #9"),
     reference="refdiff.nets.embedding:sinusoidal",
@@ -236,7 +236,7 @@ paces = sp.Function("omega", positive=True)
 @formula(
     "embedding.inner_product",
     title="the inner product of two embeddings",
-    lhs=sp.Symbol("e") * sp.Symbol("e_later"),
+    lhs=sp.Symbol("e_t") * sp.Symbol("e_s"),
     rhs=sp.Sum(cos(paces(i) * lag), (i, 1, pairs)),
     citations=("Vaswani2017:3.5",),
     reference="refdiff.nets.embedding:sinusoidal",

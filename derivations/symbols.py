@@ -392,7 +392,7 @@ unit_offset = _symbol("unit_offset", "real", "offset of a unit", "b_2")
 # embeddings of time
 clock = _symbol("clock", "real", "a level that a network is told", "t")
 lag = _symbol("lag", "real", "difference of two levels", "s")
-longest = _symbol("longest", "positive", "2π times it is the longest period of an embedding, or its limit", "P")
+longest = _symbol("longest", "positive", "2π times it is the longest period of an embedding", "P")
 pair = _symbol("pair", "nonnegative", "index of a frequency, from 0", "k")
 gaps = _symbol("gaps", "natural", "steps from the first frequency to 1/P", "n")
 pairs = _symbol("pairs", "natural", "number of frequencies: half the dimension", "h")

@@ -28,7 +28,7 @@ from derivations.networks.models import completed as with_defaults
 from derivations.networks.models import decoder
 from refdiff import golden
 from refdiff.golden import Case
-from refdiff.nets import build
+from refdiff.nets import NETS, build
 from refdiff.nets.score import EnergyNet
 
 torch.set_num_threads(1)
@@ -424,7 +424,7 @@ def test_any_unet_is_the_one_of_the_definition(own: dict[str, Any], t: Fraction)
 def test_one_text_serves_every_kind_of_number() -> None:
     """Floats and balls give the same network, to the precision of floats."""
     run = RUNS["networks.mlp/plane"]
-    assert set(NETWORKS) == {"unet", "mlp", "score", "energy", "classifier"}
+    assert set(NETWORKS) == set(NETS)
     weights = {key: value.astype(float) for key, value in run.weights(float).items()}
     floats = run.evaluate(Layers(float), weights, [0.5, -1.0], 0)
     balls = run.evaluate(Layers(ball), run.weights(ball), [ball(Fraction(1, 2)), ball(Fraction(-1))], 0)

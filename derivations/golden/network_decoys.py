@@ -278,7 +278,7 @@ def _when(*names: str, **wanted: Sequence[Any]) -> Applies:
 
 
 IMAGES = ("unet", "classifier")
-ALL = (*IMAGES, "mlp")
+ALL = (*IMAGES, "mlp", "vector_classifier")
 DECOYS: tuple[Wrong, ...] = (
     Wrong("eps-smaller", SmallerEps, _when(*IMAGES)),
     Wrong("variance-unbiased", UnbiasedVariance, _when(*IMAGES)),

@@ -37,7 +37,7 @@ NO_GRADIENT = {"no-gradient": Fraction(1)}
 MILLION = 10**6
 LEAST_DISTANCE = Fraction(1, 10**6)
 """Below it a wrong network is taken for the right one, rounded."""
-OUTPUTS = {"score": "score", "energy": "energy", "classifier": "logits"}
+OUTPUTS = {"score": "score", "energy": "energy", "classifier": "logits", "vector_classifier": "logits"}
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def conditions(run: Run, values: Answers, index: int) -> tuple[Fraction, Fractio
 def distances(run: Run, values: Sequence[arb]) -> dict[str, Fraction | None]:
     """How far each wrong network's outputs are from the right ones: the element that shows it best.
 
-    The wrong networks are evaluated in float64, and a millionth is taken off for their own roundings.
+    The wrong networks are evaluated in float64, and a millionth is taken off for their own roundings; two
+    digits are stored, which the last bits of a machine's functions do not reach.
     """
     size = len(values) // len(run.times)
     weights = {name: value.astype(float) for name, value in run.weights(float).items()}
@@ -257,6 +258,7 @@ UNETS = (
 CLASSIFIERS = (
     classifier("shift", 11, (1, 4, 6), "5 300", attention=[1]),
     classifier("scale-shift", 12, (2, 4, 8), "1/4 44", multipliers=[1, 1, 2], classes=2, **SCALED),
+    replace(mlp("plane", 13, 2, "7 140 900", classes=3, depth=1), network="vector_classifier"),
 )
 MLPS = (
     mlp("plane", 21, 2, "4 250 997"),

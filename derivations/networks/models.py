@@ -168,6 +168,8 @@ def shapes(name: str, settings: Settings) -> Shapes:
     if name in ("score", "energy"):
         inner = shapes(settings["body"], settings["settings"])
         return {f"body.{key}": shape for key, shape in inner.items()}
+    if name == "vector_classifier":
+        return shapes("mlp", vector_settings(settings))
     s = completed(name, settings)
     return {"unet": _unet_shapes, "classifier": _classifier_shapes, "mlp": _mlp_shapes}[name](s)
 
@@ -245,6 +247,18 @@ def mlp(
     return layers.linear(layers.silu(h), weights, "out")
 
 
+def vector_settings(settings: Settings) -> Settings:
+    """The MLP that a classifier of vectors is: its outputs are the logits, and it is given no label."""
+    return {**settings, "out_dim": settings["classes"], "classes": 0}
+
+
+def vector_classifier(
+    layers: Layers, settings: Settings, weights: Weights, x: Array, t: Scalar, label: int | None
+) -> Array:
+    """An MLP with one output for each class; logits (classes,)."""
+    return mlp(layers, vector_settings(settings), weights, x, t, None)
+
+
 def body(
     layers: Layers, settings: Settings, weights: Weights, x: Array, sigma: Scalar, t: Scalar | None = None
 ) -> Array:
@@ -273,6 +287,7 @@ def energy(
 Network = Callable[[Layers, Settings, Weights, Array, Scalar, "int | None"], Array]
 NETWORKS: Mapping[str, Network] = {
     "unet": unet, "mlp": mlp, "score": score, "energy": energy, "classifier": classifier,
+    "vector_classifier": vector_classifier,
 }  # fmt: skip
 
 
