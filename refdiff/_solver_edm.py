@@ -309,7 +309,8 @@ class EDMHeun(Solver):
         self, model: Model, x: Tensor, levels: Levels, draws: Iterator[Tensor], past: Past
     ) -> Iterator[Tensor]:
         gammas = churn_factor(levels.sigma, levels.steps, self.S_churn, self.S_tmin, self.S_tmax)
-        raises = (gammas > 0).tolist()
+        everywhere = self.S_tmin <= 0 and self.S_tmax == math.inf
+        raises = [self.stochastic] * levels.steps if everywhere else (gammas > 0).tolist()
         for (t, s), gamma, raised in zip(levels.pairs(), gammas, raises, strict=False):
             if raised:
                 t, x = self.raised(x, t, gamma, take(draws, x), levels)

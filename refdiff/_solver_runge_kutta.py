@@ -8,9 +8,8 @@ A stage lies at a level with its own σ; which scale goes with it, ``Levels.spac
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 
 from torch import Tensor
 
@@ -28,6 +27,12 @@ class Tableau:
         matrix: a, one row a stage with an entry for each stage before it: the first row is empty.
         weights: b, one for each stage; they add up to 1.
 
+    Attributes:
+        nodes: c, the places of the stages in the step: the sums of the rows.
+        stages: the rows and nodes of the stages after the first, as floats.
+        shares: the weights as floats.
+        asks_at_end: whether a stage lies where the step ends.
+
     Raises:
         ValueError: rows or weights of another number, or weights that do not add up to 1.
 
@@ -36,33 +41,24 @@ class Tableau:
 
     matrix: tuple[tuple[Fraction, ...], ...]
     weights: tuple[Fraction, ...]
+    nodes: tuple[Fraction, ...] = field(init=False, repr=False, compare=False)
+    stages: list[tuple[list[float], float]] = field(init=False, repr=False, compare=False)
+    shares: list[float] = field(init=False, repr=False, compare=False)
+    asks_at_end: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if [len(row) for row in self.matrix] != list(range(len(self.weights))):
             raise ValueError(f"matrix must have rows of 0, 1, … entries, one a weight, got {self.matrix}")
         if sum(self.weights) != 1:
             raise ValueError(f"weights must add up to 1, got {sum(self.weights)}")
-
-    @cached_property
-    def nodes(self) -> tuple[Fraction, ...]:
-        """c, the places of the stages in the step: the sums of the rows."""
-        return tuple(sum(row, Fraction(0)) for row in self.matrix)
-
-    @cached_property
-    def stages(self) -> list[tuple[list[float], float]]:
-        """The rows and nodes of the stages after the first, as floats."""
-        rows = zip(self.matrix[1:], self.nodes[1:], strict=True)
-        return [([float(share) for share in row], float(node)) for row, node in rows]
-
-    @cached_property
-    def shares(self) -> list[float]:
-        """The weights as floats."""
-        return [float(weight) for weight in self.weights]
-
-    @cached_property
-    def asks_at_end(self) -> bool:
-        """Whether a stage lies where the step ends."""
-        return 1 in self.nodes
+        nodes = tuple(sum(row, Fraction(0)) for row in self.matrix)
+        rows = zip(self.matrix[1:], nodes[1:], strict=True)
+        stages = [([float(share) for share in row], float(node)) for row, node in rows]
+        # made here and not when they are asked for, so that the first step may be in a traced graph
+        object.__setattr__(self, "nodes", nodes)
+        object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "shares", [float(weight) for weight in self.weights])
+        object.__setattr__(self, "asks_at_end", 1 in nodes)
 
 
 def _tableau(*rows: str) -> Tableau:
