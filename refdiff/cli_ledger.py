@@ -135,7 +135,7 @@ def shown(entries: Sequence[Entry]) -> str:
     ]
     counts.append(("all", *total["verdicts"].values(), total["rows"]))
     failed = [f"{e['id']} FAILED: {e['detail']}" for e in entries if e["verdict"] == "failed"]
-    severities = ", ".join(f"{total['severities'][name]} {words}" for name, words in SEVERITIES.items())
+    severities = ", ".join(f"{total['severities'][name]} {words}" for name, words in OF_MANY.items())
     return "\n".join(
         [
             table(("id", "kind", "verdict", "statement"), lines),
