@@ -24,7 +24,7 @@ from refdiff import _check, nets
 FORMAT, VERSION = "refdiff checkpoint", 1
 MOST_HEADER = 16 * 2**20
 MOST_ELEMENTS = 2**26
-"""Of one sample, and the bound of every whole number among the settings of an objective."""
+"""Of one sample, and the bound of every number among the settings of an objective."""
 GROUPS = ("weights", "average", "optimiser", "generator")
 WEIGHTS = (torch.float32, torch.float64)
 
@@ -73,8 +73,8 @@ class Header:
         object.__setattr__(self, "shape", _shape(self.shape))
         if self.net not in nets.NETS:
             raise ValueError(f"net must be one of {', '.join(nets.NETS)}, got {self.net!r:.80}")
-        for number in _whole_numbers(self.objective_settings):
-            if abs(number) > MOST_ELEMENTS:
+        for number in _numbers(self.objective_settings):
+            if not abs(number) <= MOST_ELEMENTS:
                 raise ValueError(f"objective_settings must have numbers up to {MOST_ELEMENTS}, got {number}")
 
     def to_json(self) -> str:
@@ -245,7 +245,7 @@ def _require_plausible(header: Header, weights: Named) -> None:
     blocks, lists = 1, [0]
     for name, value in _items(header.net_settings):
         lists.append(len(value) if isinstance(value, list) else 0)
-        for number in _whole_numbers(value):
+        for number in (number for number in _numbers(value) if isinstance(number, int)):
             if abs(number) > most:
                 raise ValueError(f"net_settings must have {name} at most {most} by its weights, got {number}")
             blocks *= max(number, 1) if name in ("blocks", "depth") else 1
@@ -303,12 +303,12 @@ def _items(value: Any) -> Iterator[tuple[str, Any]]:
         yield from _items(inner) if isinstance(inner, dict) else [(name, inner)]
 
 
-def _whole_numbers(value: Any) -> Iterator[int]:
-    if isinstance(value, int) and not isinstance(value, bool):
+def _numbers(value: Any) -> Iterator[int | float]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
         yield value
     elif isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
-            yield from _whole_numbers(inner)
+            yield from _numbers(inner)
 
 
 def _safetensors() -> Any:

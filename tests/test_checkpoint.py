@@ -215,6 +215,7 @@ HEADERS: dict[str, tuple[dict[str, Any], str]] = {
     "huge-shape": ({"shape": [10**6, 10**6, 10**6]}, "shape must have at most 67108864 elements"),
     "text-shape": ({"shape": ["2"]}, "shape must be an int, got '2'"),
     "huge-objective": ({"objective_settings": {"T": 10**15}}, "numbers up to 67108864, got 1000000000000000"),
+    "huge-float": ({"objective_settings": {"sigma_data": 1e308}}, r"numbers up to 67108864, got 1e\+308"),
     "superfluous": ({"run": "rm"}, "its header must have"),
 }
 
