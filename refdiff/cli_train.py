@@ -98,7 +98,7 @@ def train(
 
 
 def sample(
-    checkpoint: Annotated[Path, typer.Option(help="Of 'refdiff train'.")],
+    checkpoint: Annotated[Path, typer.Option(help="Of 'refdiff train', or shipped: digits or mixture.")],
     out: Annotated[Path | None, typer.Option(help="Picture of the samples.")] = None,
     sampler: Annotated[
         str, typer.Option(help="ddpm, ddim, dpmpp_2m, unipc_3, heun, edm_churn, flow, ... ('list': all).")
@@ -130,13 +130,14 @@ def sample(
         finish("\n".join(topic.SAMPLERS), list(topic.SAMPLERS), json_file)
         return
     from refdiff.checkpoint import load
+    from refdiff.shipped import find
 
     if weights not in ("average", "last"):
         raise ValueError(f"weights must be average or last, got {weights!r}")
     if out is None and tensor is None and trajectory is None:
         raise ValueError("out must be given, or --tensor or --trajectory: nothing would be written")
     found = topic.generate(
-        load(checkpoint),
+        load(find(checkpoint)),
         sampler or None,
         _options({"steps": steps, "eta": eta, "spacing": spacing, **values(more)}),
         count=count,
