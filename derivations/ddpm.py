@@ -226,7 +226,7 @@ POSTERIOR_MEAN = (
         ),
         Decoy(
             "subscript-fallen", -abar_t * beta_t / (1 - abar_t), "index",
-            "1 − ᾱ_t − 1 where 1 − ᾱ_{t−1} belongs: the −1 left the index", "S004:§4.2/9",
+            "1 − ᾱ_t − 1 where 1 − ᾱ_{t−1} belongs: the −1 left the index", "S004:§4.2/9, S004:§8.4/8",
         ),
         Decoy("beta", beta_t, "variance", "the forward variance, not the posterior's", "S000:§4/13"),
         Decoy(
