@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _topic(value: object) -> str:
     """Of a formula, of a formula's id, or of the first formula that a row of the ledger rests on."""
     rests_on = getattr(value, "formulas", None) or getattr(value, "id", value)
-    first = rests_on[0] if isinstance(rests_on, tuple) else rests_on
+    first = next(iter(rests_on), None) if isinstance(rests_on, tuple) else rests_on
     topic, dot, _ = first.partition(".") if isinstance(first, str) else ("", "", "")
     return topic if dot and topic in TOPICS else ""
 
