@@ -220,6 +220,17 @@ def test_autocast_computes_the_network_alone_in_bfloat16() -> None:
     assert second[0] == pytest.approx(first[0], rel=0.02) and 0 < far(first[1], second[1]) < 0.1
 
 
+@pytest.mark.parametrize("model", sorted(set(OBJECTIVES) - {"energy"}))
+def test_every_objective_but_an_energy_trains_images_under_autocast(model: str) -> None:
+    run = Run(Settings(model=model, batch=2, steps=100, net_settings={"base": 8, "groups": 4}, autocast=True))
+    assert math.isfinite(run.advance().loss)
+
+
+def test_an_energy_is_not_trained_under_autocast() -> None:
+    with pytest.raises(ValueError, match="autocast must be off for an energy"):
+        Run(settings("energy", autocast=True))
+
+
 def test_labels_are_dropped_as_often_as_asked_and_told_only_where_asked() -> None:
     of = replace(QUICK, conditional=True, batch=4000, label_drop=0.25)
     label = Run(of).draw()[1]
