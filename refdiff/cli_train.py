@@ -132,6 +132,8 @@ def sample(
     from refdiff.checkpoint import load
     from refdiff.shipped import find
 
+    if checkpoint is None:
+        raise ValueError("checkpoint must be given, got none")
     if weights not in ("average", "last"):
         raise ValueError(f"weights must be average or last, got {weights!r}")
     if out is None and tensor is None and trajectory is None:

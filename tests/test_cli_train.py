@@ -133,8 +133,8 @@ def test_the_help_and_the_page_name_every_model_and_every_set() -> None:
     assert set(named) <= set(generate.SAMPLERS) and len(named) > 15
 
 
-def test_sample_lists_the_samplers(trained: Path) -> None:
-    result = run("sample", "--checkpoint", trained, "--sampler", "list")
+def test_sample_lists_the_samplers() -> None:
+    result = run("sample", "--sampler", "list")
     assert result.exit_code == 0 and result.stdout.split() == list(generate.SAMPLERS)
 
 
@@ -155,6 +155,7 @@ def test_a_bad_question_is_answered_with_one_line(tmp_path: Path, trained: Path)
     assert "label must lie in 0..2, got 7" in complaint(*sample, "--label", "7")
     assert "weights must be average or last" in complaint(*sample, "--weights", "first")
     assert "out must be given" in complaint("sample", "--checkpoint", found)
+    assert "checkpoint must be given, got none" in complaint("sample", *picture)
     assert "No such file" in complaint("sample", "--checkpoint", tmp_path / "none", *picture)
     (tmp_path / "text").write_text("not a checkpoint at all")
     assert "is not a checkpoint" in complaint("sample", "--checkpoint", tmp_path / "text", *picture)
