@@ -98,7 +98,9 @@ def train(
 
 
 def sample(
-    checkpoint: Annotated[Path, typer.Option(help="Of 'refdiff train', or shipped: digits or mixture.")],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Of 'refdiff train', or shipped: digits or mixture.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Picture of the samples.")] = None,
     sampler: Annotated[
         str, typer.Option(help="ddpm, ddim, dpmpp_2m, unipc_3, heun, edm_churn, flow, ... ('list': all).")
