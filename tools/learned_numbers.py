@@ -30,8 +30,12 @@ from tools.ode_numbers import HEIGHT, HIGH, LEFT, TOP, WIDE, WIDTH, _axes, _lege
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 NUMBERS, PAGE = DOCS / "learned.json", DOCS / "learned.md"
 FIGURE, PICTURE = DOCS / "learned_exact.svg", DOCS / "learned_digits.png"
-SAMPLERS = {"ddpm": 50, "ddim": 50, "dpmpp_2m": 20, "heun": 20}
-"""Each with its number of steps."""
+SAMPLERS = {
+    "ddpm": Options(steps=50),
+    "ddim": Options(steps=50),
+    "dpmpp_2m": Options(steps=20, spacing="karras"),
+    "heun": Options(steps=20, spacing="karras"),
+}
 PARTS: tuple[datasets.Part, ...] = ("train", "test")
 SCALES = (0.0, 0.5, 1.0, 2.0, 4.0)
 TRIPS = (10, 20, 50, 100, 200)
@@ -62,13 +66,13 @@ def by_level(saved: Checkpoint, data: datasets.Dataset, count: int, levels: int)
 def by_sampler(saved: Checkpoint, data: datasets.Dataset) -> list[Numbers]:
     """Samples of the learned network, and of the perfect one a second time, against those of the perfect."""
     goal, law, rows = objective(saved), evaluate.law_of(data), []
-    for name, steps in SAMPLERS.items():
-        options, shape = Options(steps=steps), saved.header.shape
+    for name, options in SAMPLERS.items():
+        shape = saved.header.shape
         exact, again = (
             evaluate.perfect_samples(goal, law, name, options, shape, COUNT, seed) for seed in (1, 2)
         )
         learned = generate(saved, name, options, count=COUNT, seed=3).x
-        row: Numbers = {"sampler": name, "steps": steps}
+        row: Numbers = {"sampler": name, "steps": options.steps, "spacing": options.spacing}
         for kind, x in (("learned", learned), ("perfect", again)):
             generator = torch.Generator().manual_seed(0)
             test = evaluate.permutation_test(x, exact, BANDWIDTHS, generator, ALPHA, 499)
@@ -125,12 +129,16 @@ def measured(classifier: Checkpoint) -> Numbers:
     label = [k % 10 for k in range(60)]
     x = generate(digits, "ddim", Options(steps=50), count=60, label=label, scale=1.5, seed=0).x
     pictures.grid(x, PICTURE, columns=10)
-    options = Options(steps=SAMPLERS["dpmpp_2m"])
-    learned = generate(mixture, "dpmpp_2m", options, count=400, seed=3).x
-    exact = evaluate.draw(evaluate.law_of(points), 400, torch.Generator().manual_seed(1))
-    clouds = {"learned": learned, "exact": exact}
-    numbers["points"] = {k: [[round(float(v), 2) for v in row] for row in x] for k, x in clouds.items()}
+    numbers["points"] = clouds(mixture, points)
     return numbers
+
+
+def clouds(saved: Checkpoint, data: datasets.Dataset) -> Numbers:
+    """Samples of the learned network, by a solver, and of the exact law."""
+    learned = generate(saved, "dpmpp_2m", SAMPLERS["dpmpp_2m"], count=400, seed=3).x
+    exact = evaluate.draw(evaluate.law_of(data), 400, torch.Generator().manual_seed(1))
+    found = {"learned": learned, "exact": exact}
+    return {kind: [[round(float(v), 2) for v in row] for row in x] for kind, x in found.items()}
 
 
 def say(what: str) -> None:
@@ -152,9 +160,9 @@ def sampler_table(rows: Iterable[Numbers]) -> str:
     def cells(row: Numbers, kind: str) -> list[str]:
         return [f"{row[kind][0]:.2g}", f"{row[f'{kind}_p']:.3g}"]
 
-    body = [[r["sampler"], str(r["steps"]), *cells(r, "learned"), *cells(r, "perfect")] for r in rows]
-    head = ("sampler", "steps", "MMD² of the learned", "p", "MMD² of the perfect again", "p")
-    return table(head, body)
+    named = ("sampler", "steps", "spacing")
+    body = [[*(str(r[k]) for k in named), *cells(r, "learned"), *cells(r, "perfect")] for r in rows]
+    return table((*named, "MMD² of the learned", "p", "MMD² of the perfect again", "p"), body)
 
 
 def verdict(rows: Iterable[Numbers]) -> str:
@@ -294,7 +302,7 @@ def _level_panel(numbers: Numbers) -> list[str]:
 
 
 def _sample_panel(numbers: Numbers, left: int) -> list[str]:
-    title = "400 samples each: learned (red), exact law (blue)"
+    title = "400 samples of each: learned (red), exact law (blue)"
     lines = [f'<text class="t" x="{left}" y="{TOP - 14}">{title}</text>']
     for kind in ("exact", "learned"):
         for x, y in numbers["points"][kind]:
