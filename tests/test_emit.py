@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import functools
 import math
 import re
 import subprocess
@@ -34,6 +35,7 @@ Point = dict[sp.Symbol, Fraction]
 Function = Callable[..., object]
 
 
+@functools.cache
 def _cases(node: Formula) -> list[tuple[Point, float, float]]:
     """Points, the certified values there, and how far a float64 evaluation of that formula may stray."""
     found = []
@@ -74,13 +76,19 @@ def _running_error(expr: sp.Expr, point: Point) -> tuple[float, float]:
         return value, len(parts) * abs(value) + sum(
             abs(value / part) * error for part, error in parts if part
         )
-    holes = [sp.Dummy(real=True) for _ in parts]
-    shape = expr.func(*holes)
+    holes, slopes = _slopes(expr.func, len(parts))
     inputs = {hole: Fraction(part) for hole, (part, _) in zip(holes, parts, strict=True)}
     total = 2 * abs(value)
-    for hole, (_, error) in zip(holes, parts, strict=True):
-        total += error and error * abs(float(enclosure(sp.diff(shape, hole), inputs).mid()))
+    for slope, (_, error) in zip(slopes, parts, strict=True):
+        total += error and error * abs(float(enclosure(slope, inputs).mid()))
     return value, total
+
+
+@functools.cache
+def _slopes(function: Callable[..., sp.Expr], count: int) -> tuple[list[sp.Dummy], list[sp.Expr]]:
+    """The arguments of a function, and its derivatives by each."""
+    holes = [sp.Dummy(real=True) for _ in range(count)]
+    return holes, [sp.diff(function(*holes), hole) for hole in holes]
 
 
 def _agrees(function: Function, wrap: Callable[[float], object], node: Formula) -> list[str]:
