@@ -18,7 +18,7 @@ from torch.nn.functional import logsigmoid, softplus
 
 from refdiff import energy, langevin
 from refdiff.data import MixtureLaw
-from refdiff.nets.energy import EnergyNet, shapes
+from refdiff.nets.energy import BowlEnergy, shapes
 
 
 def double(*values: object) -> Tensor:
@@ -294,15 +294,15 @@ def draws(seed: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         yield x, torch.randn(BATCH, 2, generator=g), torch.rand(BATCH, generator=g)
 
 
-def network() -> EnergyNet:
+def network() -> BowlEnergy:
     g = torch.Generator().manual_seed(7)
-    return EnergyNet([torch.randn(shape, generator=g) for shape in shapes(2)], bowl=3.0)
+    return BowlEnergy([torch.randn(shape, generator=g) for shape in shapes(2)], bowl=3.0)
 
 
-Loss = Callable[[EnergyNet, Tensor, Tensor, Tensor], Tensor]
+Loss = Callable[[BowlEnergy, Tensor, Tensor, Tensor], Tensor]
 
 
-def trained(loss: Loss, steps: int, rate: float, *more: Tensor) -> EnergyNet:
+def trained(loss: Loss, steps: int, rate: float, *more: Tensor) -> BowlEnergy:
     net, batches = network(), draws()
     optimiser = torch.optim.Adam([*net.parameters(), *more], lr=rate)
     fading = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
@@ -314,7 +314,7 @@ def trained(loss: Loss, steps: int, rate: float, *more: Tensor) -> EnergyNet:
     return net
 
 
-def left_unexplained(net: EnergyNet, law: MixtureLaw) -> float:
+def left_unexplained(net: BowlEnergy, law: MixtureLaw) -> float:
     """Fisher divergence from the law, over what the best affine score leaves."""
     batches = draws(1)
     x = torch.cat([next(batches)[0] for _ in range(4)]).double()
@@ -327,14 +327,14 @@ def left_unexplained(net: EnergyNet, law: MixtureLaw) -> float:
 
 
 def denoising(sign: int) -> Loss:
-    def loss(net: EnergyNet, x: Tensor, z: Tensor, u: Tensor) -> Tensor:
+    def loss(net: BowlEnergy, x: Tensor, z: Tensor, u: Tensor) -> Tensor:
         return (energy.score(net, x + SIGMA * z) + sign * z / SIGMA).square().sum(1) / 2
 
     return loss
 
 
 def contrastive(sign: int) -> Loss:
-    def loss(net: EnergyNet, x: Tensor, z: Tensor, u: Tensor) -> Tensor:
+    def loss(net: BowlEnergy, x: Tensor, z: Tensor, u: Tensor) -> Tensor:
         with torch.no_grad():
             y = langevin.mala_step(net, x, 0.15, z, u)
         return sign * energy.contrastive_loss(net, x, y)
@@ -345,7 +345,7 @@ def contrastive(sign: int) -> Loss:
 def persistent(sign: int) -> Loss:
     kept: list[Tensor] = []
 
-    def loss(net: EnergyNet, x: Tensor, z: Tensor, u: Tensor) -> Tensor:
+    def loss(net: BowlEnergy, x: Tensor, z: Tensor, u: Tensor) -> Tensor:
         with torch.no_grad():
             y = langevin.mala_step(net, kept.pop() if kept else x, 0.2, z, u)
         kept.append(y)
@@ -357,7 +357,7 @@ def persistent(sign: int) -> Loss:
 def noise_contrastive(log_z: Tensor, sign: int) -> Loss:
     """With three samples of noise for each datum, normal ones of deviation 3/2."""
 
-    def loss(net: EnergyNet, x: Tensor, z: Tensor, u: Tensor) -> Tensor:
+    def loss(net: BowlEnergy, x: Tensor, z: Tensor, u: Tensor) -> Tensor:
         log_noise = lambda v: -v.square().sum(1) / 4.5 - math.log(4.5 * math.pi)  # noqa: E731
         log_model = lambda v: -sign * net(v) - log_z  # noqa: E731
         return energy.nce_loss(log_model, log_noise, x[:170], 1.5 * z[:510], 3)
@@ -382,7 +382,7 @@ def test_a_trained_network_has_the_score_of_the_mixture(
     assert not left_unexplained(trained(loss(-1), 25, rate), law) < 1
 
 
-def log_z_of(net: EnergyNet) -> float:
+def log_z_of(net: BowlEnergy) -> float:
     u = torch.linspace(-8, 8, 321)
     grid = torch.cartesian_prod(u, u)
     return float(torch.logsumexp(-net(grid), 0).detach()) + 2 * math.log(0.05)
@@ -472,13 +472,13 @@ BAD: dict[str, tuple[str, Callable[[], object]]] = {
     ),
     "logs": (r"log_noise must have the shape", lambda: energy.nce_posterior(X[:, 0], X[:1, 0])),
     "integers": (r"x must be a floating-point tensor", lambda: energy.score(well, X.long())),
-    "bowl": (r"bowl must be positive and finite, got 0", lambda: EnergyNet([torch.ones(1, 2)], 0.0)),
-    "weights": (r"noises must be matrices that lead to one output", lambda: EnergyNet([torch.ones(2, 2)])),
+    "bowl": (r"bowl must be positive and finite, got 0", lambda: BowlEnergy([torch.ones(1, 2)], 0.0)),
+    "weights": (r"noises must be matrices that lead to one output", lambda: BowlEnergy([torch.ones(2, 2)])),
     "chain of weights": (
         r"noises must be matrices",
-        lambda: EnergyNet([torch.ones(3, 2), torch.ones(1, 2)]),
+        lambda: BowlEnergy([torch.ones(3, 2), torch.ones(1, 2)]),
     ),
-    "input": (r"x must have 2 elements per sample", lambda: EnergyNet([torch.ones(1, 2)])(torch.ones(3, 5))),
+    "input": (r"x must have 2 elements per sample", lambda: BowlEnergy([torch.ones(1, 2)])(torch.ones(3, 5))),
     "width": (r"width must be at least 1, got 0", lambda: shapes(2, 0)),
 }
 

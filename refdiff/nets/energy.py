@@ -14,7 +14,7 @@ from refdiff import _check
 
 
 def shapes(dimension: int, width: int = 32, depth: int = 2) -> list[tuple[int, int]]:
-    """The shapes of the weights of an ``EnergyNet``, from the input to its one output.
+    """The shapes of the weights of an ``BowlEnergy``, from the input to its one output.
 
     Args:
         dimension: elements of a sample.
@@ -32,7 +32,7 @@ def shapes(dimension: int, width: int = 32, depth: int = 2) -> list[tuple[int, i
     return [(rows, columns) for columns, rows in pairwise([dimension, *[width] * depth, 1])]
 
 
-class EnergyNet(nn.Module):
+class BowlEnergy(nn.Module):
     r"""A perceptron with one output, plus a quadratic bowl that holds the law together.
 
     .. math:: E_\theta(x)=f_\theta(x)+\frac{\Vert x\Vert^2}{2b^2}
