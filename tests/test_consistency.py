@@ -624,22 +624,6 @@ def test_bad_input_is_named() -> None:
         assert message in str(raised.value), message
 
 
-def test_everything_runs_where_its_tensors_are() -> None:
-    x, z = (torch.empty(3, 2, device="meta") for _ in range(2))
-    sigma = torch.empty(3, dtype=torch.float64, device="meta")
-    net = lambda x, s: x  # noqa: E731
-    for out in (
-        consistency.function(net, x, sigma),
-        consistency.renoise(x, sigma, z),
-        consistency.velocity(x, sigma, z),
-        consistency.ode_step(net, x, sigma, sigma / 2),
-        consistency.multistep(net, x, torch.empty(2, dtype=torch.float64, device="meta"), [z]),
-    ):
-        assert out.device.type == "meta" and out.shape == x.shape and out.dtype == x.dtype
-    loss = consistency.training_loss(net, net, x, sigma, sigma / 2, z, consistency.pseudo_huber)
-    assert loss.device.type == "meta" and loss.shape == (3,)
-
-
 def test_half_precision_states_keep_their_dtype() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         x, z = (t.to(dtype) for t in tensors(2, (3, 2)))
@@ -647,14 +631,3 @@ def test_half_precision_states_keep_their_dtype() -> None:
         assert consistency.function(net, x, 1.0).dtype == dtype
         assert consistency.renoise(x, 1.0, z).dtype == dtype
         assert consistency.training_loss(net, net, x, 1.0, 0.5, z).dtype == dtype
-
-
-def test_a_sampler_compiles_to_one_graph() -> None:
-    net = lambda x, s: torch.tanh(x)  # noqa: E731
-
-    def sample(x: Tensor, z: Tensor, sigmas: Tensor) -> Tensor:
-        f = lambda x, s: consistency.function(net, x, s)  # noqa: E731
-        return consistency.multistep(f, x, sigmas, [z])
-
-    compiled = torch.compile(sample, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(x2, z2, SIGMAS[:2]), sample(x2, z2, SIGMAS[:2]))

@@ -739,25 +739,6 @@ def test_a_batch_of_levels_is_each_level_alone(call: Callable[..., Tensor], devi
     assert misfit(call(LINEAR, t.to(device).flip(0), x, y, z).cpu(), torch.cat(rows).cpu(), 1.0, 4) > 1
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_shape_and_dtype_survive_on_meta(call: Callable[..., Tensor], dtype: torch.dtype) -> None:
-    x, y, z = (v.to("meta") for v in tensors(3, (3, 2, 2), dtype))
-    for t in (500, torch.tensor([2, 500, 1000]), torch.tensor([2, 500, 1000], device="meta")):
-        got = call(LINEAR, t, x, y, z)
-        assert got.is_meta
-        assert got.dtype == dtype
-        assert got.shape in (x.shape, x.shape[:1])
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_every_function_is_one_graph(call: Callable[..., Tensor]) -> None:
-    x, y, z = tensors(3, (3, 2, 2), torch.float32)
-    t = torch.tensor([2, 500, 1000])
-    compiled = torch.compile(call, fullgraph=True, backend="eager")(LINEAR, t, x, y, z)
-    assert misfit(compiled, call(LINEAR, t, x, y, z), largest_terms(compiled, t, x, y, z), 4) <= 1
-
-
 def test_a_step_at_an_int_level_is_one_graph() -> None:
     x, y, z = tensors(3)
     call = lambda t: ddpm.step(LINEAR, x, t, y, z)  # noqa: E731

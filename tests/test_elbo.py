@@ -765,16 +765,6 @@ def test_terms_keep_the_dtype(dtype: torch.dtype) -> None:
     assert elbo.conditional_information(chain).dtype == dtype
 
 
-def test_terms_survive_on_meta() -> None:
-    chain, model = drawn_pair([3, 4, 2], 5)
-    chain = FiniteChain(chain.data.to("meta"), tuple(kernel.to("meta") for kernel in chain.kernels))
-    model = FiniteModel(model.prior.to("meta"), tuple(kernel.to("meta") for kernel in model.kernels))
-    found = elbo.terms(chain, model)
-    assert found.total.is_meta and found.denoising.shape == (1,)
-    assert elbo.vanilla_terms(chain, model).steps.is_meta
-    assert elbo.gap(chain, model).is_meta and elbo.conditional_information(chain).is_meta
-
-
 BITS = {
     "kernel": lambda x, y, t: elbo.binomial_kernel(named("linear-1000"), x, t),
     "marginal": lambda x, y, t: elbo.binomial_marginal(named("linear-1000"), x, t),
@@ -794,14 +784,6 @@ def test_bits_keep_shape_dtype_and_device(call: Callable[..., Tensor], dtype: to
     assert call(x, y, t).dtype == dtype
     away = call(x.to("meta"), y.to("meta"), t)
     assert away.is_meta and away.shape == x.shape and away.dtype == dtype
-
-
-def test_a_compiled_posterior_is_the_posterior() -> None:
-    schedule = named("linear-1000")
-    compiled = torch.compile(elbo.binomial_posterior, fullgraph=True, backend="eager")
-    x, y = torch.full((3, 2), 0.25, dtype=torch.float64), torch.ones(3, 2, dtype=torch.float64)
-    t = torch.tensor([1, 7, 900])
-    assert misfit(compiled(schedule, x, y, t), elbo.binomial_posterior(schedule, x, y, t), 1, 8) <= 1
 
 
 LAW, TABLE = torch.tensor([0.25, 0.75]), torch.tensor([[0.5, 0.5], [0.125, 0.875]])

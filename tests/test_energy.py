@@ -435,20 +435,6 @@ def test_a_batch_is_each_sample_alone(call: Callable[..., Tensor], device: torch
     assert misfit(call(x.flip(0), y.flip(0)).cpu(), rows.cpu(), 30.0, 8) > 1
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_shape_and_dtype_survive_on_meta(call: Callable[..., Tensor], dtype: torch.dtype) -> None:
-    got = call(*(v.to("meta") for v in tensors(2, (3, 2, 2), dtype)))
-    assert got.is_meta and got.dtype == dtype and got.shape[0] == 3
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_every_function_is_one_graph(call: Callable[..., Tensor]) -> None:
-    args = tensors(2, (3, 2, 2), torch.float32)
-    compiled = torch.compile(call, fullgraph=True, backend="eager")(*args)
-    assert misfit(compiled, call(*args), 30.0, 4) <= 1
-
-
 X = torch.zeros(2, 3, dtype=torch.float64)
 BAD: dict[str, tuple[str, Callable[[], object]]] = {
     "temperature": (r"temperature must be positive and finite, got -1", lambda: energy.score(well, X, -1.0)),

@@ -464,14 +464,3 @@ def test_flows_on_meta() -> None:
         steps = flow.ddim_step(path, x, t, t, u), flow.euler_step(x, t, t, u)
         for value in (u, *others, *steps, flow.loss(path, lambda x, t: x, x, t, x)):
             assert value.device.type == "meta" and value.dtype == torch.float32
-
-
-def test_a_training_step_is_one_graph() -> None:
-    x_0, eps = tensors(2)
-    t = torch.tensor([0.2, 0.5, 0.9], dtype=D)
-    model = lambda x, t: 0.3 * x  # noqa: E731
-    path = STRAIGHT[1]
-    compiled = torch.compile(
-        lambda x_0, t, eps: flow.loss(path, model, x_0, t, eps), fullgraph=True, backend="eager"
-    )
-    assert torch.equal(compiled(x_0, t, eps), flow.loss(path, model, x_0, t, eps))

@@ -340,18 +340,6 @@ def test_all_of_it_runs_on_the_device_and_on_meta(device: torch.device) -> None:
         assert all(result.device.type == where.type for result in results)
 
 
-def test_a_sample_and_a_divergence_compile_to_one_graph() -> None:
-    def both(mean: Tensor, variance: Tensor, noise: Tensor) -> Tensor:
-        made = Gaussian(mean, variance)
-        return made.sample(noise) + made.log_prob(noise) + made.kl(Gaussian(noise, variance))
-
-    compiled = torch.compile(both, fullgraph=True, backend="eager")
-    arguments = normal(1, 3, 2), normal(2, 3, 1).exp(), normal(3, 3, 2)
-    assert torch.equal(compiled(*arguments), both(*arguments))
-    full = torch.compile(g.kl, fullgraph=True, backend="eager")
-    assert torch.equal(full(*law(1, 3), *law(2, 3)), g.kl(*law(1, 3), *law(2, 3)))
-
-
 ONE = torch.ones(2, 3)
 MEAN, COV = torch.zeros(2), torch.eye(2)
 REFUSED: list[tuple[str, Callable[[], object]]] = [

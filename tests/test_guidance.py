@@ -454,25 +454,6 @@ def test_a_batch_of_levels_is_each_level_alone(call: Callable[..., Tensor], devi
     assert misfit(whole.cpu().flip(0), torch.cat(rows).cpu(), size, 8) > 1
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_shape_and_dtype_survive_on_meta(call: Callable[..., Tensor], dtype: torch.dtype) -> None:
-    x, y, z = (v.to("meta") for v in tensors(3, (3, 2, 2), dtype))
-    for t in (500, torch.tensor([2, 300, 700]), torch.tensor([2, 300, 700], device="meta")):
-        got = call(LINEAR, t, x, y, z)
-        assert got.is_meta
-        assert (got.dtype, got.shape) == (dtype, x.shape)
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_every_function_is_one_graph(call: Callable[..., Tensor]) -> None:
-    x, y, z = tensors(3, (3, 2, 2), torch.float32)
-    t = torch.tensor([2, 300, 700])
-    compiled = torch.compile(call, fullgraph=True, backend="eager")(LINEAR, t, x, y, z)
-    size = (x.abs() + y.abs() + z.abs()) / LINEAR.alpha_bar[700]
-    assert misfit(compiled, call(LINEAR, t, x, y, z), size, 8) <= 1
-
-
 def test_no_gradient_is_asked_of_the_caller() -> None:
     x = tensors(1)
     with torch.no_grad():

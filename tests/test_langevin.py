@@ -404,21 +404,6 @@ def test_a_batch_is_each_sample_alone(call: Callable[..., Tensor], device: torch
     assert misfit(call(*(v.flip(0) for v in args)).cpu(), rows.cpu(), 30.0, 8) > 1
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
-def test_shape_and_dtype_survive_on_meta(call: Callable[..., Tensor], dtype: torch.dtype) -> None:
-    got = call(*(v.to("meta") for v in tensors(3, (3, 2, 2), dtype)))
-    assert got.is_meta and got.dtype == dtype
-    assert got.shape in ((3,), (3, 2, 2))
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_every_function_is_one_graph(call: Callable[..., Tensor]) -> None:
-    args = tensors(3, (3, 2, 2), torch.float32)
-    compiled = torch.compile(call, fullgraph=True, backend="eager")(*args)
-    assert misfit(compiled, call(*args), 30.0, 4) <= 1
-
-
 def test_a_step_size_may_differ_in_a_batch() -> None:
     x, s, z = tensors(3, (3, 2))
     sizes = double([0.1, 0.5, 2.0])

@@ -286,15 +286,6 @@ def test_dtype_and_device_are_those_of_the_state() -> None:
     assert ode.divergence(VP(), lambda x, t: -x, x, t).shape == (2,)
 
 
-def test_a_step_is_one_graph() -> None:
-    process, x = VP(), tensors(1)
-    call = lambda x, t: ode.heun_step(process, lambda y, u: -2 * y, x, t, t / 2)  # noqa: E731
-    t = torch.tensor(0.5, dtype=torch.float64)
-    compiled = torch.compile(call, fullgraph=True, backend="eager")
-    torch.testing.assert_close(compiled(x, t), call(x, t), rtol=16 * ULP, atol=16 * ULP)
-    assert not torch.equal(compiled(x, t / 2), compiled(x, t))
-
-
 X = torch.zeros(2, 3, dtype=torch.float64)
 ASK = lambda x, t: -x  # noqa: E731
 BAD: dict[str, tuple[str, Callable[[], object]]] = {

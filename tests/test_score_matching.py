@@ -732,30 +732,6 @@ def test_losses_stay_on_the_device(device: torch.device) -> None:
         assert misfit(there.cpu(), here, here.abs() + 1, 64) <= 1
 
 
-def test_losses_run_where_there_are_no_values() -> None:
-    x, v = torch.empty(4, 3, 2, device="meta"), torch.empty(4, 3, 2, device="meta")
-    sigma = torch.empty(4, device="meta")
-    found = [
-        score_matching.explicit_loss(curved, x),
-        score_matching.sliced_loss(curved, x, v),
-        score_matching.denoising_loss(curved, x, sigma, v),
-        score_matching.denoising_loss(curved, x, 0.5, v),
-        score_matching.fisher_divergence(curved, torch.sin, x),
-        score_matching.eps_loss(lambda y, t: curved(y), LINEAR, x, 5, v),
-    ]
-    assert all(loss.is_meta and loss.shape == (4,) for loss in found)
-    log, scores = torch.empty(4, 3, device="meta"), torch.empty(4, 3, 2, device="meta")
-    assert score_matching.marginal_score(log, scores).shape == (4, 2)
-    assert score_matching.weight_sensitivity(log[:, 0], x, v, 0.5).shape == x.shape
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_losses_are_one_graph(loss: Loss) -> None:
-    x = tensors(1, (2, 3), seed=12)
-    compiled = torch.compile(lambda y: loss(curved, y), fullgraph=True, backend="eager")
-    assert misfit(compiled(x), loss(curved, x), loss(curved, x).abs() + 1, 8) <= 1
-
-
 def spoiled(x: Tensor) -> Tensor:
     return curved(x)[:, :1]
 

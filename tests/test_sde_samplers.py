@@ -501,14 +501,6 @@ def test_steps_on_meta() -> None:
     assert sde.corrector_step(x, x, x, step).device.type == "meta"
 
 
-def test_a_step_compiles_in_one_graph() -> None:
-    of, (x, score, noise) = PROCESSES["vp"], tensors(3)
-    step = lambda t, s: sde.ancestral_step(of, x, t, s, score, noise)  # noqa: E731
-    times = torch.tensor([0.7, 0.4], dtype=torch.float64)
-    compiled = torch.compile(step, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(*times), step(*times))
-
-
 def test_a_transition_of_a_chain_is_enough() -> None:
     step = sde.reverse_diffusion_of(Transition(*torch.tensor([0.9, 0.19], dtype=torch.float64)))
     assert [float(c) for c in (step.x, step.score)] == pytest.approx([1.1, 0.19], rel=4 * ULP)

@@ -484,26 +484,6 @@ def test_everything_stays_on_the_device(device: torch.device) -> None:
     assert mean.device.type == cov.device.type == device.type
 
 
-def test_everything_runs_where_there_are_no_values() -> None:
-    x, z = torch.empty(4, 3, device="meta"), torch.empty(4, 3, device="meta")
-    sigmas, index = torch.empty(5, device="meta"), torch.empty(4, dtype=torch.long, device="meta")
-    assert smld.step(x, x, 0.1, z).is_meta
-    assert smld.loss(network, sigmas, x, index, z).shape == (4,)
-    assert smld.loss(network, SIGMAS, x, index, z).shape == (4,)
-    assert smld.annealed_langevin(network, SIGMAS, x, 1e-4, 2, [z] * 12, True).shape == x.shape
-    assert smld.denoise(x, 0.5, z).is_meta
-
-
-def test_the_sampler_and_the_loss_are_one_graph() -> None:
-    x, z = tensors(2)
-    noises = [z] * 12
-    sample = lambda y: smld.annealed_langevin(network, SIGMAS, y, 1e-4, 2, noises, True)  # noqa: E731
-    loss = lambda y: smld.loss(network, SIGMAS, y, torch.tensor([0, 3, 5]), z)  # noqa: E731
-    for fn in (sample, loss):
-        compiled = torch.compile(fn, fullgraph=True, backend="eager")
-        assert misfit(compiled(x), fn(x), fn(x).abs() + 1, 16) <= 1
-
-
 def zeros(count: int = 99) -> list[Tensor]:
     return [torch.zeros_like(MEAN.reshape(1, 2))] * count
 

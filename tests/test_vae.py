@@ -426,14 +426,6 @@ def test_images_are_summed_per_sample_on_any_device() -> None:
     assert deep.is_meta and deep.shape == (3,)
 
 
-def test_a_compiled_bound_is_the_bound() -> None:
-    model, x = drawn(3, 2, 3)
-    mean, noise = tensors(2, (4, 2))
-    compiled = torch.compile(vae.elbo, fullgraph=True, backend="eager")
-    args = (model.decode, x, mean, torch.ones_like(mean), noise)
-    assert torch.equal(compiled(*args), vae.elbo(*args))
-
-
 MODEL, X = drawn(3, 2, 0)
 MEAN, COV = MODEL.posterior(X)
 PRIOR, DECODER, ENCODER = finite(3, 4, 0)

@@ -335,12 +335,6 @@ def test_shape_dtype_and_device_are_those_of_the_data(dtype: torch.dtype, device
     assert vlb.bits_per_dim(got).dtype == vlb.density_bits_per_dim(got, 0.1).dtype == dtype
 
 
-def test_the_decoder_compiles_without_a_break() -> None:
-    x, scale = CENTRES[::5].clone(), torch.full((52,), -2.0).double()
-    ask = torch.compile(likelihood, fullgraph=True, backend="eager")
-    assert torch.equal(ask(x, 0.3 * x, scale), likelihood(x, 0.3 * x, scale))
-
-
 def test_data_of_a_loader_are_on_the_grid() -> None:
     byte = torch.arange(256)
     for x in (2 * (byte.float() / 255) - 1, byte.float() / 127.5 - 1, (byte / 255).sub(0.5).div(0.5)):

@@ -20,6 +20,7 @@ from refdiff.gaussian import Gaussian
 Call = Callable[..., Any]
 LINEAR = named("linear-1000")
 SHORT = named("constant-20")
+TWO = named("linear-2")
 F64 = torch.float64
 
 
