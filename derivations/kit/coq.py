@@ -48,7 +48,7 @@ Ltac side := repeat split; try lra; try (let zero := fresh in intro zero; lra);
   try (apply Rgt_not_eq; first [ solve [ build ] | sum ]); try nra; try (apply Rgt_not_eq; nra).
 """
 # loading Coq's library of the reals takes as long as many a proof
-FORMULAS_PER_FILE = 12
+FORMULAS_PER_FILE = 24
 MOST_OPERATIONS = 120
 MOST_WITH_EXPONENTIALS = 30
 LONGEST_THEOREM = 4000  # characters; `field` takes minutes on what is longer
