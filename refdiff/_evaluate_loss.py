@@ -27,7 +27,8 @@ from refdiff.schedule import Schedule, take
 from refdiff.solver import Model
 
 Prediction = Literal["eps", "x_0", "v"]
-MOST_NODES = 512
+MOST_NODES, MOST_WORK = 512, 2**26
+"""Nodes on an axis, and all nodes times the square of the number of components."""
 MOST_ELEMENTS = 2**22
 """Of a law's view of a batch, (B, K, D), at once: 32 MiB."""
 
@@ -103,8 +104,8 @@ def least_loss(
         Estimate, whose error is the last change.
 
     Raises:
-        ValueError: several components in more than two dimensions, more than 512 nodes on an axis needed, or
-            a number out of bounds.
+        ValueError: several components in more than two dimensions, more than 512 nodes on an axis needed
+            (fewer for many components), or a number out of bounds.
 
     Reference: formula ``ddpm.loss_simple_minimum`` for one Gaussian coordinate; ``sampled_least_loss`` where
     this has no answer.
@@ -120,14 +121,15 @@ def least_loss(
         message = "law must have one component or at most 2 dimensions for a quadrature, got"
         raise ValueError(f"{message} {len(weight)} components in {law.dimension}: sample it")
     nodes, last, change = 16, math.inf, math.inf
-    while nodes <= MOST_NODES:
+    most = min(MOST_NODES, int((MOST_WORK / len(weight) ** 2) ** (1 / law.dimension)))
+    while nodes <= most:
         found = _between(law, scale, std, nodes)
         change = abs(found - last)
         if change <= tolerance * (closed + found):
             return Estimate((closed + found) * factor, change * factor)
         nodes, last = 2 * nodes, found
-    message = f"tolerance must be reached with {MOST_NODES} nodes on an axis, got a last change of"
-    raise ValueError(f"{message} {change / (closed + last):.2g} at std / scale = {std / scale:g}: sample it")
+    message = f"tolerance must be reached with {most} nodes on an axis, got a last change of {change:.2g}"
+    raise ValueError(f"{message} in {closed + last:.2g} at std / scale = {std / scale:g}: sample it")
 
 
 def sampled_least_loss(

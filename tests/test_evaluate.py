@@ -140,9 +140,10 @@ def test_what_has_no_quadrature_is_refused_and_can_be_sampled() -> None:
         evaluate.least_loss(Empirical(points), 0.8, 0.6)
     found = evaluate.sampled_least_loss(Empirical(points), 0.8, 0.6, 1000, seeded())
     assert 0 < found.value < 1 and 0 < found.error < 0.1
-    atoms = Empirical(torch.randn(40, 2, generator=seeded(), dtype=torch.float64))
-    with pytest.raises(ValueError, match="tolerance must be reached with 512 nodes"):
-        evaluate.least_loss(atoms, 1.0, 0.02)
+    for count, most in ((3, 512), (400, 20)):
+        atoms = Empirical(torch.randn(count, 2, generator=seeded(), dtype=torch.float64))
+        with pytest.raises(ValueError, match=f"tolerance must be reached with {most} nodes"):
+            evaluate.least_loss(atoms, 1.0, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,8 @@ def test_the_excess_of_an_affine_prediction_is_the_proved_loss_without_its_minim
     (row,) = evaluate.excess_by_level(model, law, [level(t)], 20000, seeded(t), dtype=torch.float64)
     assert near(row.loss, loss)
     assert near(row.excess, loss - least)
-    assert not near(row.excess, loss)
+    if t < 1000:  # where next to nothing is left to the perfect network
+        assert not near(row.excess, loss)
 
 
 def test_the_loss_above_the_least_loss_is_the_excess() -> None:
