@@ -529,18 +529,6 @@ def test_a_sample_on_another_device_stays_there(name: str) -> None:
     assert (found.device.type, found.shape, found.dtype) == ("meta", x.shape, x.dtype)
 
 
-def test_a_step_is_one_graph() -> None:
-    def step(x: Tensor, eps: Tensor, past: Tensor, scales: Tensor, stds: Tensor) -> Tensor:
-        t, s = NoiseLevel(scales[0], stds[0]), NoiseLevel(scales[1], stds[1])
-        places = [torch.zeros_like(scales[0]), -torch.ones_like(scales[0])]
-        return solver.advance(solver.frame("eps", t, s), x, [eps, past], places, "bh2")
-
-    torch._dynamo.reset()
-    given = (*draws(3, (2, 3)), levels().scale[:2], levels().std[:2])
-    compiled = torch.compile(step, fullgraph=True, backend="eager")
-    assert torch.equal(compiled(*given), step(*given))
-
-
 def test_levels_of_a_process_have_its_space() -> None:
     times = torch.tensor([0.9, 0.5, 0.1], dtype=F64)
     assert Levels.from_process(VP(), times).space == "vp"

@@ -518,15 +518,6 @@ def test_float32_is_float64_rounded(name: str) -> None:
     assert not torch.equal(got.double(), expected)
 
 
-def test_a_sample_compiles() -> None:
-    levels_ = karras_levels(0.1, 5, 4, to_data=False)
-    x = tensors(1)
-    linear = lambda x, scale, std: 0.1 * x  # noqa: E731
-    call = lambda x: SOLVERS["lms_3"].sample(linear, x, levels_)  # noqa: E731
-    compiled = torch.compile(call, fullgraph=True, backend="eager")
-    assert misfit(compiled(x), call(x), 5.0, 16) <= 1  # type: ignore[no-untyped-call]
-
-
 X = torch.zeros(2, 3, dtype=torch.float64)
 THREE = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
 AT = NoiseLevel(number(1.0), number(2.0)), NoiseLevel(number(1.0), number(1.0))

@@ -130,14 +130,17 @@ SDE: dict[str, Call] = {
     "sde.vp_betas": lambda: sde.vp_betas(VP, 40),
 }
 
+COARSE = 1e-3
+"""What an adaptive solver is asked for."""
+
 ODE: dict[str, Call] = {
     "ode.bits_per_dim": lambda row: ode.bits_per_dim(row, 2),
     "ode.ddim_coefficient_gap": lambda: ode.ddim_coefficient_gap(SHORT),
     "ode.ddim_step_gap": lambda x, t, s, y: ode.ddim_step_gap(LINEAR, x, t, s, y),
-    "ode.decode": lambda x: ode.decode(VP, score, x, 0.1),
+    "ode.decode": lambda x: ode.decode(VP, score, x, 0.5, rtol=COARSE),
     "ode.divergence": lambda x, time: ode.divergence(VP, score, x, time),
     "ode.drift": lambda x, time, y: ode.drift(VP, x, time, y),
-    "ode.encode": lambda x: ode.encode(VP, score, x, 0.1),
+    "ode.encode": lambda x: ode.encode(VP, score, x, 0.5, rtol=COARSE),
     "ode.euler_step": lambda x, time, earlier: ode.euler_step(VP, score, x, time, earlier),
     "ode.gaussian_flow_map": lambda wide_mean, wide_cov: ode.gaussian_flow_map(
         VP, wide_mean, wide_cov, 0.9, 0.2
@@ -146,8 +149,8 @@ ODE: dict[str, Call] = {
         VP, wide_mean, wide_cov, points
     ),
     "ode.heun_step": lambda x, time, earlier: ode.heun_step(VP, score, x, time, earlier),
-    "ode.integrate": lambda x: ode.integrate(VP, score, x, 0.9, 0.2),
-    "ode.log_likelihood": lambda x: ode.log_likelihood(VP, score, x),
+    "ode.integrate": lambda x: ode.integrate(VP, score, x, 0.9, 0.6, rtol=COARSE),
+    "ode.log_likelihood": lambda x: ode.log_likelihood(VP, score, x, start=0.5, rtol=COARSE),
     "ode.rk4_step": lambda x, time, earlier: ode.rk4_step(VP, score, x, time, earlier),
     "ode.trajectory": lambda x, times: [x for _, x in ode.trajectory(VP, score, x, times)],
     "ode.ve_step": lambda x, sigma, lower, y: ode.ve_step(x, sigma, lower, y),
@@ -299,7 +302,7 @@ def model(x: Tensor, scale: Tensor, std: Tensor) -> Tensor:
     return answer(torch.tanh(x) - 0.3 * x)
 
 
-LEVELS = solver.karras_levels(0.1, 5.0, 3)
+LEVELS = solver.karras_levels(0.5, 5.0, 3, to_data=False)
 """Levels as they are made in practice: on the CPU, wherever the state lies."""
 NAMED = {
     "AdamsBashforth": "lms_2", "AncestralEuler": "euler_ancestral", "EDMHeun": "edm_churn",

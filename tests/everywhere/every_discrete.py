@@ -399,7 +399,7 @@ VLB: dict[str, Call] = {
         pixels, x, y, 3
     ),
     "vlb.gaussian_terms": lambda x, mean, variances: vlb.gaussian_terms(
-        SHORT, x, mean.expand_as(x), variances.expand_as(x)
+        TWO, x, mean.expand_as(x), variances.expand_as(x)
     ),
     "vlb.hybrid_loss": lambda pixels, short_t, noise: vlb.hybrid_loss(
         two_heads, SHORT, pixels, short_t, noise, bins=3

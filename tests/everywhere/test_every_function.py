@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import torch
 from every_arguments import LINEAR, Answers, Arguments, Call, tensors_in
-from every_continuous import CONTINUOUS
+from every_continuous import COARSE, CONTINUOUS
 from every_discrete import BUILDERS, DISCRETE
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -370,7 +370,7 @@ def misfit(
 
 def tolerance(name: str) -> float:
     """What an adaptive solver may be off beside its roundings: as much as it is asked for."""
-    return 1e-5 if NO_META.get(name) == ADAPTIVE else 0.0
+    return COARSE if NO_META.get(name) == ADAPTIVE else 0.0
 
 
 LADDER = {
