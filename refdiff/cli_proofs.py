@@ -229,7 +229,11 @@ def pretty(formula: Formula) -> str:
     letters = {
         symbol: unicode_of(MEANINGS[symbol].latex) for symbol in statement.free_symbols if symbol in MEANINGS
     }
-    drawn = statement.xreplace(
-        {symbol: sp.Symbol(name, **symbol.assumptions0) for symbol, name in letters.items() if name}
-    )
+    drawn = statement.xreplace({symbol: _renamed(symbol, name) for symbol, name in letters.items() if name})
     return str(sp.pretty(drawn, use_unicode=True, wrap_line=False))
+
+
+def _renamed(symbol: Any, name: str) -> Any:
+    if isinstance(symbol, sp.MatrixSymbol):
+        return sp.MatrixSymbol(name, *symbol.shape)
+    return sp.Symbol(name, **symbol.assumptions0)

@@ -12,6 +12,7 @@ import pytest
 import sympy as sp
 from typer.testing import CliRunner, Result
 
+import derivations
 from derivations import golden as generator
 from derivations.kit import Identity, Registry, coq, emit, formula
 from derivations.symbols import abar_prev, abar_t
@@ -246,6 +247,10 @@ def test_explain_says_what_where_and_how_wrong(tmp_path: Path) -> None:
     assert written["ledger"] and f"In the ledger: {', '.join(written['ledger'])}" in result.stdout
     assert all(decoy["note"] in result.stdout for decoy in written["decoys"])
     assert all(row["meaning"] in result.stdout for row in written["symbols"])
+
+
+def test_every_statement_can_be_drawn() -> None:
+    assert all(cli_proofs.pretty(formula).strip() for formula in derivations.registry().values())
 
 
 def test_list_has_a_line_for_every_formula(tmp_path: Path) -> None:
