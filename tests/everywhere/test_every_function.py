@@ -23,9 +23,8 @@ import torch
 from every_arguments import LINEAR, Answers, Arguments, Call, tensors_in
 from every_continuous import COARSE, CONTINUOUS
 from every_discrete import BUILDERS, DISCRETE
+from one_device import OneDevice
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 CALLS: dict[str, Call] = {**DISCRETE, **CONTINUOUS}
 TOPICS = (
@@ -155,19 +154,6 @@ def test_a_function_without_a_call_is_seen(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 # Where there are no values.
-
-
-class OneDevice(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Refuses what a real device refuses: tensors of the CPU among others, but single numbers."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        copies = func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
-        if any(tensor.is_meta for tensor in tensors) and not copies:
-            for tensor in tensors:
-                if not tensor.is_meta and (tensor.dim() > 0 or torch.Tag.pointwise not in func.tags):
-                    raise RuntimeError(f"{func} is asked for tensors of two devices")
-        return func(*args, **(kwargs or {}))
 
 
 def seen(value: Any) -> Any:
