@@ -31,10 +31,12 @@ class Objective(ABC):
         kind: the network it trains: a body, which is asked at a level, a body in ``nets.ScoreNet`` or
             ``nets.EnergyNet``, which is asked at a deviation σ, or a classifier.
         learned_variance: whether the network has a second half, see ``nets.halves``.
+        differentiated: whether the loss holds derivatives of the network by its input.
     """
 
     kind: ClassVar[Kind] = "body"
     learned_variance: ClassVar[bool] = False
+    differentiated: ClassVar[bool] = False
 
     @property
     def settings(self) -> dict[str, Any]:

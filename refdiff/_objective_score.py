@@ -143,6 +143,7 @@ class Energy(SMLD):
     """
 
     kind: ClassVar[Kind] = "energy"
+    differentiated: ClassVar[bool] = True
 
     def score(self, net: Network, x: Tensor, sigma: Tensor, label: Tensor | None) -> Tensor:
         return energy.score(lambda y: net(y, sigma, label), x)

@@ -23,6 +23,7 @@ from refdiff._objective_chain import (
     Prediction,
     Weight,
 )
+from refdiff._objective_energy import Contrastive, Directions, Form, Sliced, Start
 from refdiff._objective_flow import VDM, Consistency, Coupling, Flow, TimeLaw
 from refdiff._objective_score import DSM, PROCESSES, SMLD, Energy
 
@@ -35,19 +36,24 @@ __all__ = [
     "VDM",
     "Classification",
     "Consistency",
+    "Contrastive",
     "Coupling",
     "DDPMData",
     "DDPMVelocity",
+    "Directions",
     "Draws",
     "Energy",
     "Flow",
+    "Form",
     "Hybrid",
     "Kind",
     "Network",
     "Objective",
     "OnSchedule",
     "Prediction",
+    "Sliced",
     "Spacing",
+    "Start",
     "TimeLaw",
     "Weight",
     "make",
@@ -61,7 +67,9 @@ OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType(
         "hybrid": Hybrid,
         "dsm": DSM,
         "smld": SMLD,
+        "sliced": Sliced,
         "energy": Energy,
+        "contrastive": Contrastive,
         "flow": Flow,
         "consistency": Consistency,
         "vdm": VDM,

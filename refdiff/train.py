@@ -85,9 +85,10 @@ class Run:
         self.data: Dataset = settings.load_data()
         self.goal: Objective = settings.goal(self.data)
         self.labelled = settings.labelled(self.goal, self.data)
-        if settings.autocast and self.goal.kind == "energy":
+        if settings.autocast and self.goal.differentiated:
             # torch has no second derivative of some layers whose dtypes autocast mixes
-            raise ValueError("autocast must be off for an energy, which is differentiated twice")
+            what = "whose network is differentiated by its input"
+            raise ValueError(f"autocast must be off for {settings.model}, {what}")
         self.net_name, arguments = network_of(self.data, self.goal, settings)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(4 * settings.seed)

@@ -12,7 +12,21 @@ import torch
 from one_device import OneDevice
 from torch import Tensor
 
-from refdiff import consistency, ddpm, flow, nets, objective, parameterization, sde, smld, vdm, vlb
+from refdiff import (
+    consistency,
+    ddpm,
+    energy,
+    flow,
+    langevin,
+    nets,
+    objective,
+    parameterization,
+    score_matching,
+    sde,
+    smld,
+    vdm,
+    vlb,
+)
 from refdiff.datasets import load, mixture_law
 from refdiff.objective import OBJECTIVES, Objective, make
 from refdiff.solver import SOLVERS
@@ -25,7 +39,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "hybrid": {"T": 50, "schedule": "cosine"},
     "dsm": {"process_name": "vp"},
     "smld": {"L": 8},
+    "sliced": {"L": 8, "form": "plain"},
     "energy": {"L": 8},
+    "contrastive": {"L": 8, "steps": 2},
     "flow": {"path": "trigonometric"},
     "consistency": {"s_1": 40},
     "vdm": {"gamma_0": -8.0},
@@ -128,6 +144,15 @@ def as_library(name: str, goal: Any, net: Any, x_0: Tensor, labels: Tensor, d: d
     if name in ("smld", "energy"):
         score = net if name == "smld" else (lambda x, s: net.score(x, s, create_graph=True))
         return smld.loss(score, smld.geometric_sigmas(10.0, 0.01, 8), x_0, d["index"], noise)
+    if name in ("sliced", "contrastive"):
+        sigma = smld.geometric_sigmas(10.0, 0.01, 8)[d["index"]]
+        x, of = x_0 + sigma[:, None] * noise, lambda x: net(x, sigma)
+        if name == "sliced":
+            return sigma**2 * score_matching.sliced_loss(of, x, d["probe"])
+        x_neg = x
+        for z in d["chain"].unbind(1):
+            x_neg = langevin.step(x_neg, energy.score(of, x_neg), 0.1 * sigma**2, z)
+        return energy.contrastive_loss(of, x, x_neg)
     if name == "flow":
         model = lambda x, t: net(x, 1000 * t)  # noqa: E731
         return flow.loss(flow.path("trigonometric"), model, x_0, d["t"], noise, reduction="mean")
@@ -325,6 +350,13 @@ def test_the_optimal_coupling_shortens_the_ways_and_keeps_the_noises() -> None:
         ("dsm", {"process_settings": {"beta": 1}}, "process_settings must be arguments of ve"),
         ("dsm", {"first": 2.0}, "first must lie strictly between 0"),
         ("smld", {"sigma_L": 20.0}, "sigma_L must be below sigma_1"),
+        ("sliced", {"form": "x"}, "form must be one of plain, reduced, got 'x'"),
+        ("sliced", {"directions": "x"}, "directions must be one of normal, signs, got 'x'"),
+        ("contrastive", {"start": "x"}, "start must be one of data, noise, got 'x'"),
+        ("contrastive", {"steps": 0}, "steps must be at least 1, got 0"),
+        ("contrastive", {"ratio": 2.0}, "ratio must lie strictly between 0 and 2, got 2.0"),
+        ("contrastive", {"spread": 0.0}, "spread must be above 0 and finite, got 0.0"),
+        ("contrastive", {"penalty": -1.0}, "penalty must be at least 0 and finite, got -1.0"),
         ("flow", {"path": "x"}, "path must be one of rectified"),
         ("flow", {"time": "x"}, "time must be one of uniform, logit_normal, got 'x'"),
         ("flow", {"coupling": "x"}, "coupling must be one of independent, optimal, got 'x'"),

@@ -32,7 +32,12 @@ from refdiff.train import (
 
 TINY: dict[str, Any] = {"width": 8, "depth": 1, "embedding_dim": 4}
 QUICK = Settings(data="mixture", count=500, steps=12, batch=16, net_settings=TINY, rate=3e-3, dtype="float64")
-OBJECTIVE: dict[str, dict[str, Any]] = {"energy": {"L": 5}, "consistency": {"s_1": 20}}
+OBJECTIVE: dict[str, dict[str, Any]] = {
+    "energy": {"L": 5},
+    "contrastive": {"L": 5, "steps": 2},
+    "sliced": {"L": 5},
+    "consistency": {"s_1": 20},
+}
 
 
 def settings(model: str, **changes: Any) -> Settings:
@@ -220,15 +225,19 @@ def test_autocast_computes_the_network_alone_in_bfloat16() -> None:
     assert second[0] == pytest.approx(first[0], rel=0.02) and 0 < far(first[1], second[1]) < 0.1
 
 
-@pytest.mark.parametrize("model", sorted(set(OBJECTIVES) - {"energy"}))
-def test_every_objective_but_an_energy_trains_images_under_autocast(model: str) -> None:
+DIFFERENTIATED = {"energy", "contrastive", "sliced"}
+
+
+@pytest.mark.parametrize("model", sorted(set(OBJECTIVES) - DIFFERENTIATED))
+def test_every_objective_that_differentiates_no_network_trains_images_under_autocast(model: str) -> None:
     run = Run(Settings(model=model, batch=2, steps=100, net_settings={"base": 8, "groups": 4}, autocast=True))
     assert math.isfinite(run.advance().loss)
 
 
-def test_an_energy_is_not_trained_under_autocast() -> None:
-    with pytest.raises(ValueError, match="autocast must be off for an energy"):
-        Run(settings("energy", autocast=True))
+@pytest.mark.parametrize("model", sorted(DIFFERENTIATED))
+def test_a_network_that_is_differentiated_is_not_trained_under_autocast(model: str) -> None:
+    with pytest.raises(ValueError, match=f"autocast must be off for {model}, whose network is"):
+        Run(settings(model, autocast=True))
 
 
 def test_labels_are_dropped_as_often_as_asked_and_told_only_where_asked() -> None:
