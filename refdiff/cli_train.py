@@ -20,7 +20,10 @@ JsonFile = Annotated[
     str, typer.Option("--json", metavar="FILE", help="Also write the result as JSON ('-': stdout).")
 ]
 Device = Annotated[str, typer.Option(help="cpu, or cuda where there is one.")]
-MODELS = "ddpm, ddpm_x0, ddpm_v, hybrid, dsm, smld, energy, flow, consistency, vdm or classifier."
+MODELS = (
+    "ddpm, ddpm_x0, ddpm_v, hybrid, dsm, smld, sliced, energy, contrastive, flow, consistency, vdm or "
+    "classifier."
+)
 DATA = "digits, iris, wine, breast_cancer, diabetes, mixture, moons, swiss_roll or checkerboard."
 
 

@@ -223,6 +223,7 @@ def test_two_processes_have_the_gradient_of_the_whole_batch_whatever_is_trained(
     common = Settings(data="mixture", count=100, batch=16, steps=1, dtype="float64", clip=0)
     common = replace(common, net_settings={"width": 8, "depth": 1, "embedding_dim": 4})
     own: dict[str, dict[str, Any]] = {"energy": {"L": 5}, "consistency": {"s_0": 2, "s_1": 2}}
+    own |= {"contrastive": {"L": 5, "steps": 3}, "sliced": {"L": 5}}
     names = [name for name in OBJECTIVES if name != "ddpm"]
     settings = {name: replace(common, model=name, objective=own.get(name, {})) for name in names}
     (tmp_path / "settings.json").write_text(json.dumps({k: asdict(v) for k, v in settings.items()}))
