@@ -34,10 +34,12 @@ class Contrastive(Energy):
     Args:
         steps: k, steps of the chain.
         ratio: r, between 0 and 2; at 2 a chain in the narrowest law, of deviation σ, does not settle.
-        start: of the chain: "data" (x⁺, CD-k), or "noise" of deviation √(spread² + σ²).
+        start: of the chain: "data" (x⁺, CD-k), or "noise" of deviation √(spread² + σ²), which a chain
+            leaves within a law of deviation σ after some ln(spread/σ)/r steps.
         spread: deviation that the data are taken to have where a chain starts from noise.
-        penalty: α of the squares of the energies, which holds their size; at 0 there is none. Where it is
-            used, each energy is asked for twice.
+        penalty: α of the squares of the energies, which holds their size; at 0 there is none. A fresh
+            ``nets.EnergyNet`` has energies of ‖x‖²/(2σ²), large at small levels. Where it is used, each
+            energy is asked for twice.
 
     Reference: Hinton 2002, section 2 (contrastive divergence); Du and Mordatch 2019, algorithm 1 (chains
         from noise, penalty).
