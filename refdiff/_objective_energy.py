@@ -41,7 +41,7 @@ class Contrastive(Energy):
             ``nets.EnergyNet`` has energies of ‖x‖²/(2σ²), large at small levels. Where it is used, each
             energy is asked for twice.
 
-    Reference: Hinton 2002, section 2 (contrastive divergence); Du and Mordatch 2019, algorithm 1 (chains
+    Reference: Hinton 2002, section 3 (contrastive divergence); Du and Mordatch 2019, algorithm 1 (chains
         from noise, penalty).
     """
 
@@ -108,7 +108,7 @@ class Sliced(SMLD):
         directions: of the probe v: "normal" or random "signs".
 
     Reference: Song et al. 2019 (sliced score matching), eq. 7 and 8; the ladder: Song and Ermon 2019,
-        section 3.
+        section 4.2.
     """
 
     form: Form = "reduced"
