@@ -363,7 +363,7 @@ def _refutation(node: Formula, wrong: sp.Expr, name: str) -> Theorem | str:
     there_is, witness = (f"exists {names} : R, ", f"exists {witnesses}.\n") if names else ("", "")
     text = (
         f"Theorem {name} : {there_is}{claim}.\nProof.\n{witness}"
-        f"assert (E : {difference}) by (field; side).\n"
+        f"assert (E : {difference}) by first [lra | field; side].\n"
         "repeat (split; [first [lra | field; lra | nra]|]).\n"
         f"apply Rminus_not_eq. rewrite E. apply {'Rgt' if gap > 0 else 'Rlt'}_not_eq. lra.\nQed."
     )
