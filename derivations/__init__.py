@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-import importlib.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ TOPICS = (
 )
 
 
+@functools.cache
 def registry() -> Registry:
     """All formulas, with the graph of their dependencies checked."""
     from derivations.kit.formula import REGISTRY
