@@ -73,7 +73,7 @@ class OnSchedule(Objective):
         last = self.table.last_signal
         rising = self.table.log_snr[1 : last + 1].flip(0).to(std.device) / 2
         value = (scale.log() - std.log()).double()
-        # a level of the schedule itself may come back off by a few roundings of scale, std and the logarithms;
+        # a level of the schedule itself may come back off by a few roundings of scale, std and logarithms;
         # what is beyond an end by so little is taken for it below
         slack = 64 * torch.finfo(torch.float64).eps * (1 + float(value.abs()))
         if not float(rising[0]) - slack <= float(value) <= float(rising[-1]) + slack:
